@@ -1,0 +1,63 @@
+# Everything a reader needs: `make run` starts one node, `make test` passes the tests.
+# What is built stays outside the checkout, so that checkouts share it: RocksDB alone takes ten minutes.
+CACHE ?= $(HOME)/.cache/quorate
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export QUORATE_BIN_DIR ?= $(CARGO_TARGET_DIR)/release
+# RocksDB is compiled once into an archive that every later build links, whatever else changes.
+ROCKSDB_VERSION := $(shell sed -n '/^name = "librocksdb-sys"/{n;s/^version = "\(.*\)"/\1/p}' Cargo.lock)
+export ROCKSDB_LIB_DIR ?= $(CACHE)/rocksdb-$(ROCKSDB_VERSION)
+export ROCKSDB_STATIC := 1
+ETCD_VERSION := 3.7.3
+export QUORATE_ETCD_BIN_DIR ?= $(CACHE)/etcd-$(ETCD_VERSION)
+CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
+DATA ?= quorate-data
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-3 build test e2e verify fix bench setup
+
+help: ## what can be made
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(ROCKSDB_LIB_DIR)/librocksdb.a:
+	@scripts/setup.sh build
+	@scripts/setup.sh rocksdb $(ROCKSDB_LIB_DIR)
+
+setup: $(ROCKSDB_LIB_DIR)/librocksdb.a
+	@scripts/setup.sh build
+
+build: setup ## build every binary
+	cargo build --release --locked --workspace
+
+run: build ## one node on 127.0.0.1:2379, data in ./quorate-data
+	@mkdir -p -m 0700 $(DATA)
+	exec $(QUORATE_BIN_DIR)/quorate --name default --data-dir $(DATA)/default
+
+run-3: build ## three members on 127.0.0.1:2379, :22379 and :32379
+	@QUORATE=$(QUORATE_BIN_DIR)/quorate DATA=$(DATA) scripts/run-3.sh
+
+# The real etcd, which tests and benchmarks compare with, from the Go module proxy.
+$(QUORATE_ETCD_BIN_DIR)/.done: e2e/etcd/go.mod e2e/etcd/go.sum
+	@scripts/setup.sh etcd $(QUORATE_ETCD_BIN_DIR)
+	@touch $@
+
+test: build $(QUORATE_ETCD_BIN_DIR)/.done ## all tests
+	scripts/test.sh
+
+e2e: build $(QUORATE_ETCD_BIN_DIR)/.done ## the fault runs, long: QUORATE_FAULT_ROUNDS rounds (300)
+	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e
+
+$(CARGO_DENY):
+	@scripts/setup.sh deny $(CACHE)/cargo-deny
+
+verify: setup $(CARGO_DENY) ## read only: format, lints, licences and bans, the tidy test
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO_DENY) --locked check bans licenses sources
+	cargo test --release --locked -p quorate-e2e --test tidy
+
+fix: setup ## write what verify would complain about
+	cargo fmt --all
+	cargo clippy --release --workspace --all-targets --fix --allow-dirty
+
+bench: build $(QUORATE_ETCD_BIN_DIR)/.done ## beside the real etcd; writes docs/benchmarks.md
+	$(QUORATE_BIN_DIR)/quorate-bench

@@ -1,0 +1,107 @@
+//! Where the programs under test lie: ours in cargo's target directory, the real etcd in a cache.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
+
+/// Which server, or which command line tool, a test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The real etcd and etcdctl, release 3.7.3.
+    Etcd,
+    /// `quorate` and `quoratectl`.
+    Quorate,
+}
+
+impl Kind {
+    /// The server that tests judge: Quorate, or what `QUORATE_E2E_SERVER` names.
+    ///
+    /// # Errors
+    /// When the variable names neither `etcd` nor `quorate`.
+    pub fn under_test() -> Result<Self> {
+        match std::env::var("QUORATE_E2E_SERVER") {
+            Ok(name) => Self::parse(&name),
+            Err(_) => Ok(Self::Quorate),
+        }
+    }
+
+    /// Reads `etcd` or `quorate`.
+    ///
+    /// # Errors
+    /// For every other word.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "etcd" => Ok(Self::Etcd),
+            "quorate" => Ok(Self::Quorate),
+            other => bail!("unknown server {other:?}: it is etcd or quorate"),
+        }
+    }
+
+    /// The word for this kind in tables and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Quorate => "quorate",
+        }
+    }
+
+    /// The path of the server's program.
+    ///
+    /// # Errors
+    /// When it is not there; the message says how to build it.
+    pub fn server(self) -> Result<PathBuf> {
+        match self {
+            Self::Etcd => etcd_program("etcd"),
+            Self::Quorate => our_program("quorate"),
+        }
+    }
+
+    /// The path of the command line tool.
+    ///
+    /// # Errors
+    /// When it is not there; the message says how to build it.
+    pub fn ctl(self) -> Result<PathBuf> {
+        match self {
+            Self::Etcd => etcd_program("etcdctl"),
+            Self::Quorate => our_program("quoratectl"),
+        }
+    }
+}
+
+fn etcd_program(name: &str) -> Result<PathBuf> {
+    let folder = match std::env::var_os("QUORATE_ETCD_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let home = std::env::var_os("HOME").context("HOME is not set")?;
+            PathBuf::from(home).join(".cache/quorate/etcd-3.7.3")
+        }
+    };
+    let program = folder.join(name);
+    ensure!(
+        program.is_file(),
+        "the real {name} 3.7.3 is not at {}: `make etcd` builds it, or set QUORATE_ETCD_BIN_DIR",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// Cargo tells a test its own package's programs only, so ours are found beside the running test.
+fn our_program(name: &str) -> Result<PathBuf> {
+    let folder = match std::env::var_os("QUORATE_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let this = std::env::current_exe().context("where this program lies")?;
+            let parent = this.parent().context("a program lies in a folder")?;
+            match parent.ends_with("deps") {
+                true => parent.parent().context("deps lies in a folder")?.into(),
+                false => parent.into(),
+            }
+        }
+    };
+    let program = folder.join(name);
+    ensure!(
+        program.is_file(),
+        "{name} is not at {}: run `cargo build --release --workspace`, or set QUORATE_BIN_DIR",
+        program.display()
+    );
+    Ok(program)
+}

@@ -1,0 +1,160 @@
+//! The peer door: what other members say, checked for whom it is meant, into the replica.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, future};
+use quorate_proto::quorate::peer;
+use quorate_proto::quorate::peer::peer_server::{Peer, PeerServer};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::raft::receive::PeerRefusal;
+use crate::raft::transport::grpc::{CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
+use crate::replica::Replica;
+
+/// The Peer service of this member.
+pub struct PeerDoor {
+    replica: Arc<Replica>,
+}
+
+impl PeerDoor {
+    /// The tonic service, with its message limits.
+    pub fn service(replica: Arc<Replica>) -> PeerServer<Self> {
+        PeerServer::new(Self { replica })
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    }
+
+    /// Refuses what is meant for another cluster or member.
+    fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let id = |name: &str| {
+            let value = request.metadata().get(name)?.to_str().ok()?;
+            u64::from_str_radix(value, 16).ok()
+        };
+        let (cluster, from, to) = (id(CLUSTER_HEADER), id(FROM_HEADER), id(TO_HEADER));
+        let refused = |what: String| {
+            let from = from.unwrap_or(0);
+            tracing::warn!(
+                from = format!("{from:016x}"),
+                what,
+                "a peer's call is refused"
+            );
+            Err(Status::failed_precondition(what))
+        };
+        let (ours, me) = (self.replica.cluster_id(), self.replica.member_id());
+        match (cluster, to) {
+            (Some(cluster), Some(to)) if cluster == ours && to == me => Ok(request.into_inner()),
+            (Some(cluster), Some(_)) if cluster != ours => refused(format!(
+                "cluster ID mismatch: this is cluster {ours:016x}, the call is for {cluster:016x}"
+            )),
+            (Some(_), Some(to)) => refused(format!(
+                "member ID mismatch: this is member {me:016x}, the call is for {to:016x}"
+            )),
+            _ => refused("the call does not say which cluster and member it is for".into()),
+        }
+    }
+}
+
+fn status(refusal: PeerRefusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        PeerRefusal::Malformed(_) | PeerRefusal::Snapshot(_) => Status::invalid_argument(text),
+        PeerRefusal::NotLeader => Status::failed_precondition(text),
+        PeerRefusal::Busy | PeerRefusal::Silent | PeerRefusal::Stopped => Status::unavailable(text),
+    }
+}
+
+/// What arrives before the stream ends or breaks.
+fn arriving<T: Send + 'static>(stream: Streaming<T>) -> impl Stream<Item = T> + Send + 'static {
+    stream.scan((), |(), message| future::ready(message.ok()))
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl Peer for PeerDoor {
+    type AppendStream = Answers<peer::AppendResponse>;
+    type ForwardStream = Answers<peer::ForwardRefusal>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<peer::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let requests = arriving(self.admit(request)?);
+        let answers = self.replica.raft().receive_append(requests);
+        Ok(Response::new(answers.map_err(status).boxed()))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<peer::VoteRequest>,
+    ) -> Result<Response<peer::VoteResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.raft().receive_vote(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<peer::VoteRequest>,
+    ) -> Result<Response<peer::VoteResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.raft().receive_pre_vote(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<peer::TransferLeaderRequest>,
+    ) -> Result<Response<peer::TransferLeaderResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.raft().receive_transfer_leader(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<peer::SnapshotChunk>>,
+    ) -> Result<Response<peer::SnapshotResponse>, Status> {
+        let chunks = arriving(self.admit(request)?).boxed();
+        let answer = self.replica.raft().receive_snapshot(chunks).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<peer::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        let sections = arriving(self.admit(request)?);
+        let refusals = self.replica.receive_forward(sections);
+        Ok(Response::new(refusals.map(Ok).boxed()))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<peer::ReadIndexRequest>,
+    ) -> Result<Response<peer::ReadIndexResponse>, Status> {
+        self.admit(request)?;
+        let answer = self.replica.receive_read_index().await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn lease_renew(
+        &self,
+        request: Request<peer::LeaseRenewRequest>,
+    ) -> Result<Response<peer::LeaseRenewResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.receive_lease_renew(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn lease_times(
+        &self,
+        request: Request<peer::LeaseTimesRequest>,
+    ) -> Result<Response<peer::LeaseTimesResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.receive_lease_times(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+}

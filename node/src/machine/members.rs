@@ -1,0 +1,50 @@
+//! The members as clients see them: who raft's membership names, with what they publish.
+
+use super::{Applied, Machine};
+use crate::model::kv::{MemberAttributes, Reply};
+use crate::model::member::Member;
+use crate::storage::{Batch, Error};
+
+/// Stores what a member says of itself. One that is no member (any more) is passed over.
+pub(super) fn set_attributes(
+    batch: &mut Batch,
+    request: &MemberAttributes,
+) -> Result<Applied, Error> {
+    let members = batch.reader().members()?;
+    let member = members.into_iter().find(|it| it.id == request.member_id);
+    if let Some(mut member) = member {
+        member.name.clone_from(&request.name);
+        member.client_urls.clone_from(&request.client_urls);
+        batch.put_member(member);
+    }
+    Ok(Applied::done(Reply::Done))
+}
+
+impl Machine {
+    /// Takes over raft's membership: ID, peer URLs and role of each member. A name and client
+    /// URLs that a member has published stay unless `members` gives others.
+    pub fn apply_members(&mut self, batch: &mut Batch, members: &[Member]) -> Result<(), Error> {
+        let known = batch.reader().members()?;
+        for old in &known {
+            if !members.iter().any(|member| member.id == old.id) {
+                batch.delete_member(old.id);
+            }
+        }
+        for member in members {
+            let mut member = member.clone();
+            if let Some(old) = known.iter().find(|old| old.id == member.id) {
+                if member.name.is_empty() {
+                    member.name.clone_from(&old.name);
+                }
+                if member.client_urls.is_empty() {
+                    member.client_urls.clone_from(&old.client_urls);
+                }
+                if member == *old {
+                    continue;
+                }
+            }
+            batch.put_member(member);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Floor 1: the words. Plain data that every other floor speaks; it imports nothing of ours but
+//! the generated messages that are listed in `kv.rs`.
+
+pub mod event;
+pub mod key;
+pub mod kv;
+pub mod limits;
+pub mod member;
+pub mod position;
+pub mod refusal;
+
+pub use event::{Event, EventBatch, EventKind, LeaseChange};
+pub use key::KeyRange;
+pub use position::Position;
+pub use refusal::Refusal;

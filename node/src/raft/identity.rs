@@ -1,0 +1,206 @@
+//! Whose data directory this is. It belongs to one member of one cluster and to one process at a
+//! time; anything else is refused at start.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::state::{io_error, sync_directory, write_atomically};
+use crate::storage::Error;
+
+const IDENTITY: &str = "identity";
+const LOCK: &str = "lock";
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "data directory {path} belongs to member {found_member:016x} of cluster \
+         {found_cluster:016x}, but this is member {member:016x} of cluster {cluster:016x}"
+    )]
+    OtherMember {
+        path: String,
+        found_member: u64,
+        found_cluster: u64,
+        member: u64,
+        cluster: u64,
+    },
+    #[error("data directory {path} is in use by another process")]
+    InUse { path: String },
+    #[error(transparent)]
+    Disk(#[from] Error),
+    #[error("{0}")]
+    Configuration(String),
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// A data directory that this process holds.
+pub struct DataDirectory {
+    pub path: PathBuf,
+    /// How often it was started, this time included: 1 at the first.
+    pub boots: u64,
+    /// Held for as long as the process uses the directory.
+    _lock: fs::File,
+}
+
+struct Identity {
+    member: u64,
+    cluster: u64,
+    boots: u64,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            member,
+            cluster,
+            boots,
+        } = self;
+        write!(
+            formatter,
+            "member {member:016x}\ncluster {cluster:016x}\nboots {boots}\n"
+        )
+    }
+}
+
+impl Identity {
+    fn read(file: &Path) -> Result<Self, StartError> {
+        let text = fs::read_to_string(file).map_err(|error| io_error(file, error))?;
+        let found = Self::parse(&text).ok_or_else(|| Error::Damaged {
+            path: file.display().to_string(),
+            offset: 0,
+            what: "it names no member and cluster".into(),
+        })?;
+        Ok(found)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut value = |name: &str| {
+            let (found, value) = lines.next()?.split_once(' ')?;
+            (found == name).then_some(value)
+        };
+        Some(Self {
+            member: u64::from_str_radix(value("member")?, 16).ok()?,
+            cluster: u64::from_str_radix(value("cluster")?, 16).ok()?,
+            boots: value("boots")?.parse().ok()?,
+        })
+    }
+}
+
+/// The member and cluster that a data directory belongs to; none before its first start.
+///
+/// # Errors
+/// When it cannot be read, or names nobody.
+pub fn owner_of(path: &Path) -> Result<Option<(u64, u64)>, StartError> {
+    let file = path.join(IDENTITY);
+    if !fs::exists(&file).map_err(|error| io_error(&file, error))? {
+        return Ok(None);
+    }
+    let found = Identity::read(&file)?;
+    Ok(Some((found.member, found.cluster)))
+}
+
+impl DataDirectory {
+    /// Takes the directory for this member, making it when it does not exist.
+    ///
+    /// # Errors
+    /// [`StartError::OtherMember`] and [`StartError::InUse`], besides disk errors.
+    pub fn take(path: &Path, member: u64, cluster: u64) -> Result<Self, StartError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| io_error(path, error))?;
+        let lock = take_lock(path)?;
+        let file = path.join(IDENTITY);
+        let exists = fs::exists(&file).map_err(|error| io_error(&file, error))?;
+        let boots = if exists {
+            let found = Identity::read(&file)?;
+            if (found.member, found.cluster) != (member, cluster) {
+                return Err(StartError::OtherMember {
+                    path: path.display().to_string(),
+                    found_member: found.member,
+                    found_cluster: found.cluster,
+                    member,
+                    cluster,
+                });
+            }
+            found.boots + 1
+        } else {
+            1
+        };
+        let identity = Identity {
+            member,
+            cluster,
+            boots,
+        };
+        write_atomically(&file, identity.to_string().as_bytes())?;
+        Ok(Self {
+            path: path.to_owned(),
+            boots,
+            _lock: lock,
+        })
+    }
+}
+
+fn take_lock(path: &Path) -> Result<fs::File, StartError> {
+    let name = path.join(LOCK);
+    let opened = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&name);
+    let lock = opened.map_err(|error| io_error(&name, error))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(StartError::InUse {
+                path: path.display().to_string(),
+            });
+        }
+        Err(error) => return Err(io_error(&name, error.into()).into()),
+    }
+    sync_directory(path)?;
+    Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_bound_to_its_member_and_counts_starts() {
+        let root = tempfile::tempdir().unwrap();
+        let first = DataDirectory::take(root.path(), 1, 2).unwrap();
+        assert_eq!(first.boots, 1);
+        let second = DataDirectory::take(root.path(), 1, 2);
+        assert!(matches!(second, Err(StartError::InUse { .. })));
+        drop(first);
+        assert_eq!(DataDirectory::take(root.path(), 1, 2).unwrap().boots, 2);
+        for (member, cluster) in [(3, 2), (1, 3)] {
+            let refused = DataDirectory::take(root.path(), member, cluster);
+            let error = refused.err().unwrap().to_string();
+            assert!(
+                error.contains("belongs to member 0000000000000001"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(IDENTITY), b"member x\n").unwrap();
+        let refused = DataDirectory::take(root.path(), 1, 2);
+        assert!(matches!(
+            refused,
+            Err(StartError::Disk(Error::Damaged { .. }))
+        ));
+    }
+}

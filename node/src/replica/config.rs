@@ -1,0 +1,33 @@
+//! What a replica and its duties need to know.
+
+use std::time::Duration;
+
+use crate::raft::bootstrap::RaftOptions;
+
+/// What a replica needs to know.
+#[derive(Debug, Clone)]
+pub struct ReplicaConfig {
+    pub raft: RaftOptions,
+    /// What this member publishes of itself.
+    pub name: String,
+    pub client_urls: Vec<String>,
+    /// A larger command is refused; `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// How old revisions are compacted by themselves.
+    pub auto_compaction: AutoCompaction,
+    /// `--compaction-batch-limit`.
+    pub compaction_slice_records: usize,
+    /// `--compaction-sleep-interval`.
+    pub compaction_pause: Duration,
+}
+
+/// `--auto-compaction-mode` and `--auto-compaction-retention`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AutoCompaction {
+    #[default]
+    Off,
+    /// Keeps the revisions of this period.
+    Periodic(Duration),
+    /// Keeps this many revisions.
+    Revision(i64),
+}

@@ -1,0 +1,55 @@
+//! A frozen view of the store, tied to the store it freezes.
+
+use std::sync::Arc;
+
+use rocksdb::ReadOptions;
+use self_cell::self_cell;
+
+use super::Db;
+use super::read::Reader;
+
+/// The engine's snapshot and the options that read at it, made once for all reads.
+pub(super) struct Frozen<'a> {
+    pub(super) snapshot: rocksdb::Snapshot<'a>,
+    pub(super) options: ReadOptions,
+}
+
+self_cell!(
+    struct Cell {
+        owner: Arc<Db>,
+        #[covariant]
+        dependent: Frozen,
+    }
+);
+
+/// A frozen view of the store; cheap to hold for as long as a reader needs it.
+pub struct Snapshot {
+    cell: Cell,
+}
+
+impl Snapshot {
+    pub(super) fn new(db: Arc<Db>) -> Self {
+        Self {
+            cell: Cell::new(db, |db| {
+                let snapshot = db.raw().snapshot();
+                let mut options = ReadOptions::default();
+                options.set_snapshot(&snapshot);
+                Frozen { snapshot, options }
+            }),
+        }
+    }
+
+    /// Reads of the frozen state.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(
+            self.cell.borrow_owner(),
+            Some(self.cell.borrow_dependent()),
+            None,
+        )
+    }
+
+    /// The store that is frozen here.
+    pub fn db(&self) -> &Arc<Db> {
+        self.cell.borrow_owner()
+    }
+}

@@ -1,0 +1,21 @@
+//! Duties of the leader or of each member: one struct or function and one loop each. A replica
+//! runs them; if one ends before the replica stops, the node stops.
+
+pub mod autocompact;
+mod expire;
+pub mod publish;
+mod retain;
+mod scrub;
+
+use std::sync::Arc;
+
+use crate::replica::Replica;
+
+/// Starts every duty of this member, right after [`Replica::start`].
+pub fn spawn_all(replica: &Arc<Replica>) {
+    replica.spawn("expire", expire::run(Arc::clone(replica)));
+    replica.spawn("autocompact", autocompact::run(Arc::clone(replica)));
+    replica.spawn("scrub", scrub::run(Arc::clone(replica)));
+    replica.spawn("retain", retain::run(Arc::clone(replica)));
+    replica.spawn_once("publish", publish::run(Arc::clone(replica)));
+}

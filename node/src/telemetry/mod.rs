@@ -1,0 +1,7 @@
+//! Logs and metrics: set up once by `main` and `server`, used by every floor through `tracing` and
+//! through small structs of metrics that are handed down.
+
+pub mod exposition;
+pub mod log;
+pub mod node;
+pub mod process;

