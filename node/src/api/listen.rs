@@ -189,6 +189,8 @@ fn builder(options: &ConnectionOptions) -> Builder {
     let mut http2 = builder.http2();
     http2
         .timer(TokioTimer::new())
+        // As grpc-go: no gRPC client looks at it.
+        .auto_date_header(false)
         .max_concurrent_streams(options.concurrent_streams_max)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -39,6 +39,8 @@ pub struct Batch {
     writes: WriteBatch,
     overlay: Overlay,
     progress: Progress,
+    /// The newest revision of the pending changes.
+    main: i64,
     /// Whether there is anything to commit.
     dirty: bool,
     scratch: Vec<u8>,
@@ -52,6 +54,7 @@ impl Batch {
             writes: WriteBatch::default(),
             overlay: Overlay::default(),
             progress,
+            main: 0,
             dirty: false,
             scratch: Vec::new(),
         }
@@ -110,7 +113,12 @@ impl Batch {
             layout::META_PROGRESS,
             self.progress.encode(),
         );
+        let recent = self.db.recent();
+        recent.begin(self.main);
         self.db.write(std::mem::take(&mut self.writes))?;
+        for (key, pair) in std::mem::take(&mut self.overlay.live) {
+            recent.changed(&key, pair);
+        }
         self.db.set_progress(self.progress);
         self.overlay.clear();
         self.dirty = false;
@@ -158,6 +166,7 @@ impl Batch {
                 layout::revision_key(replaced.mod_revision, replaced.sub),
             );
         }
+        self.main = main;
         self.dirty = true;
     }
 

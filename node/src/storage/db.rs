@@ -14,6 +14,7 @@ use self_cell::self_cell;
 
 use super::layout::{self, Column, Progress, Scrubbed};
 use super::read::Reader;
+use super::recent::Recent;
 use super::{Batch, Error, Snapshot, options};
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -43,6 +44,7 @@ pub struct Db {
     path: PathBuf,
     write_options: WriteOptions,
     read_options: ReadOptions,
+    recent: Recent,
     /// As of the last commit. The applier alone changes it.
     progress: Mutex<Progress>,
 }
@@ -81,6 +83,7 @@ impl Db {
             path: path.to_owned(),
             write_options,
             read_options: ReadOptions::default(),
+            recent: Recent::new()?,
             progress: Mutex::new(Progress::default()),
         };
         if let Some(encoded) = db.meta(layout::META_PROGRESS)? {
@@ -182,6 +185,10 @@ impl Db {
 
     pub(super) fn handle(&self, column: Column) -> &ColumnFamily {
         self.engine.borrow_dependent().handles[column as usize]
+    }
+
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     pub(super) fn read_options(&self) -> &ReadOptions {

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod log;
 mod options;
 pub mod read;
+mod recent;
 pub mod record;
 pub mod scan;
 pub mod snapshot;

@@ -1,14 +1,15 @@
 //! How RocksDB is tuned: little memory first, then few CPU cycles a write.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType,
+    LogLevel, Options,
 };
 
 use super::layout::Column;
 
 const MIB: usize = 1024 * 1024;
 /// Blocks, indexes and filters of all columns together.
-const BLOCK_CACHE_BYTES: usize = 16 * MIB;
+const BLOCK_CACHE_BYTES: usize = 8 * MIB;
 /// Memtables of all columns together; what is above is flushed at once.
 const MEMTABLES_BYTES_MAX: usize = 16 * MIB;
 /// One memtable of a column that every put writes to: small enough to stay in the CPU's cache.
@@ -62,7 +63,12 @@ pub(super) fn columns() -> Vec<ColumnFamilyDescriptor> {
             };
             // A put looks up its key in `live`, often in vain.
             let bloom = name == Column::Live.name();
-            (name, column(bytes, bloom, &cache))
+            let mut options = column(bytes, bloom, &cache);
+            if name == Column::Past.name() {
+                // It only grows, at random places, and is seldom read: few rewrites count most.
+                options.set_compaction_style(DBCompactionStyle::Universal);
+            }
+            (name, options)
         }))
         .map(|(name, options)| ColumnFamilyDescriptor::new(name, options))
         .collect()

@@ -80,6 +80,9 @@ impl<'a> Reader<'a> {
         if let Some(entry) = self.overlay.and_then(|overlay| overlay.live.get(key)) {
             return Ok(entry.as_ref().map(|pair| pair.head));
         }
+        if let Some(pair) = self.db.recent().get(key, self.revision()) {
+            return Ok(Some(pair.head));
+        }
         let Some(encoded) = self.get(Column::Live, key)? else {
             return Ok(None);
         };
@@ -92,6 +95,16 @@ impl<'a> Reader<'a> {
         if let Some(entry) = self.overlay.and_then(|overlay| overlay.live.get(key)) {
             return Ok(entry.clone());
         }
+        let load = || self.load_pair(key);
+        self.db.recent().get_or_load(key, self.revision(), load)
+    }
+
+    /// The newest change that this reader sees, as far as `Recent` needs to know.
+    fn revision(&self) -> i64 {
+        self.frozen.map_or(i64::MAX, |frozen| frozen.revision)
+    }
+
+    fn load_pair(&self, key: &[u8]) -> Result<Option<Pair>, Error> {
         let Some(encoded) = self.get(Column::Live, key)? else {
             return Ok(None);
         };

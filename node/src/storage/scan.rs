@@ -110,14 +110,8 @@ impl<'a> Reader<'a> {
     }
 
     fn visit_now(&self, key: &[u8], visit: &mut Visit<'_>) -> Result<(), Error> {
-        if let Some(entry) = self.overlay().and_then(|overlay| overlay.live.get(key)) {
-            if let Some(pair) = entry {
-                visit(key, pair.found())?;
-            }
-            return Ok(());
-        }
-        if let Some(encoded) = self.get(Column::Live, key)? {
-            visit(key, decode(key, &encoded)?)?;
+        if let Some(pair) = self.pair(key)? {
+            visit(key, pair.found())?;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use super::read::Reader;
 pub(super) struct Frozen<'a> {
     pub(super) snapshot: rocksdb::Snapshot<'a>,
     pub(super) options: ReadOptions,
+    /// Of the newest change in it.
+    pub(super) revision: i64,
 }
 
 self_cell!(
@@ -34,7 +36,12 @@ impl Snapshot {
                 let snapshot = db.raw().snapshot();
                 let mut options = ReadOptions::default();
                 options.set_snapshot(&snapshot);
-                Frozen { snapshot, options }
+                let revision = db.progress().revision;
+                Frozen {
+                    snapshot,
+                    options,
+                    revision,
+                }
             }),
         }
     }
