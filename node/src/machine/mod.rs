@@ -4,7 +4,6 @@
 
 pub mod compaction;
 mod compare;
-mod count;
 mod hash;
 mod history;
 mod lease;

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::count::count;
 use super::header;
 use super::revision::decode;
 use crate::model::kv::range_request::{SortOrder, SortTarget};
@@ -54,7 +53,7 @@ pub(super) fn respond(
     if request.count_only {
         return Ok(RangeResponse {
             header: header(current),
-            count: count(reader, &range, at)?,
+            count: reader.count(&range, at)?,
             ..Default::default()
         });
     }
@@ -113,7 +112,7 @@ pub(super) fn encode(
         })
     })?;
     let more = rest.is_some();
-    let behind = rest.map_or(Ok(0), |rest| count(reader, &rest, at))?;
+    let behind = rest.map_or(Ok(0), |rest| reader.count(&rest, at))?;
     Ok(EncodedRange {
         kvs: kvs.into(),
         more,
@@ -183,7 +182,7 @@ fn fetch(
         }
         Ok(())
     })?;
-    let behind = rest.map_or(Ok(0), |rest| count(reader, &rest, at))?;
+    let behind = rest.map_or(Ok(0), |rest| reader.count(&rest, at))?;
     let total = i64::try_from(kvs.len()).unwrap_or(i64::MAX) + behind;
     Ok((kvs, total))
 }

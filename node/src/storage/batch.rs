@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
+use super::count::Change;
 use super::layout::{self, Column, Head, LeaseRow, LiveValue, Progress};
 use super::read::{Pair, Reader};
 use super::{Db, Error};
@@ -16,6 +17,8 @@ use crate::model::member::Member;
 #[derive(Default)]
 pub(super) struct Overlay {
     pub(super) live: BTreeMap<Bytes, Option<Pair>>,
+    /// Keys that came or went, in order.
+    pub(super) changes: Vec<Change>,
     pub(super) leases: BTreeMap<i64, Option<LeaseRow>>,
     pub(super) attachments: BTreeMap<(i64, Bytes), bool>,
     pub(super) members: BTreeMap<u64, Option<Member>>,
@@ -24,11 +27,15 @@ pub(super) struct Overlay {
 impl Overlay {
     fn clear(&mut self) {
         self.live.clear();
+        self.changes.clear();
         self.leases.clear();
         self.attachments.clear();
         self.members.clear();
     }
 }
+
+/// Of a batch without changes of keys.
+const NO_REVISIONS: (i64, i64) = (i64::MAX, 0);
 
 /// Collects the writes of one apply batch; what it holds is seen by later commands of the batch.
 ///
@@ -39,8 +46,8 @@ pub struct Batch {
     writes: WriteBatch,
     overlay: Overlay,
     progress: Progress,
-    /// The newest revision of the pending changes.
-    main: i64,
+    /// The revisions of the pending changes, the first and the last.
+    revisions: (i64, i64),
     /// Whether there is anything to commit.
     dirty: bool,
     scratch: Vec<u8>,
@@ -54,7 +61,7 @@ impl Batch {
             writes: WriteBatch::default(),
             overlay: Overlay::default(),
             progress,
-            main: 0,
+            revisions: NO_REVISIONS,
             dirty: false,
             scratch: Vec::new(),
         }
@@ -114,8 +121,13 @@ impl Batch {
             self.progress.encode(),
         );
         let recent = self.db.recent();
-        recent.begin(self.main);
-        self.db.write(std::mem::take(&mut self.writes))?;
+        recent.begin(self.revisions.1);
+        let writes = std::mem::take(&mut self.writes);
+        let changes = std::mem::take(&mut self.overlay.changes);
+        let write = || self.db.write(writes);
+        let counts = self.db.counts();
+        counts.commit(&self.db, self.revisions, changes, write)?;
+        self.revisions = NO_REVISIONS;
         for (key, pair) in std::mem::take(&mut self.overlay.live) {
             recent.changed(&key, pair);
         }
@@ -132,6 +144,9 @@ impl Batch {
         LiveValue::encode(&head, &record, &mut self.scratch);
         self.writes
             .put_cf(&self.db.handle(Column::Live), key, &self.scratch);
+        if replaced.is_none() {
+            self.key_changed(key, true);
+        }
         self.overlay
             .live
             .insert(key.clone(), Some(Pair { head, record }));
@@ -141,7 +156,13 @@ impl Batch {
     pub fn delete_pair(&mut self, key: &Bytes, at: (i64, i64), tombstone: &[u8], replaced: &Head) {
         self.put_record(key, at.0, at.1, tombstone, Some(replaced));
         self.writes.delete_cf(&self.db.handle(Column::Live), key);
+        self.key_changed(key, false);
         self.overlay.live.insert(key.clone(), None);
+    }
+
+    fn key_changed(&mut self, key: &Bytes, created: bool) {
+        let key = key.clone();
+        self.overlay.changes.push(Change { key, created });
     }
 
     fn put_record(
@@ -166,7 +187,7 @@ impl Batch {
                 layout::revision_key(replaced.mod_revision, replaced.sub),
             );
         }
-        self.main = main;
+        self.revisions = (self.revisions.0.min(main), self.revisions.1.max(main));
         self.dirty = true;
     }
 

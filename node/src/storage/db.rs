@@ -12,6 +12,7 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
+use super::count::Counts;
 use super::layout::{self, Column, Progress, Scrubbed};
 use super::read::Reader;
 use super::recent::Recent;
@@ -45,6 +46,7 @@ pub struct Db {
     write_options: WriteOptions,
     read_options: ReadOptions,
     recent: Recent,
+    counts: Counts,
     /// As of the last commit. The applier alone changes it.
     progress: Mutex<Progress>,
 }
@@ -84,6 +86,7 @@ impl Db {
             write_options,
             read_options: ReadOptions::default(),
             recent: Recent::new()?,
+            counts: Counts::default(),
             progress: Mutex::new(Progress::default()),
         };
         if let Some(encoded) = db.meta(layout::META_PROGRESS)? {
@@ -185,6 +188,10 @@ impl Db {
 
     pub(super) fn handle(&self, column: Column) -> &ColumnFamily {
         self.engine.borrow_dependent().handles[column as usize]
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub(super) fn recent(&self) -> &Recent {

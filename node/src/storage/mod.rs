@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+mod count;
 pub mod db;
 pub mod layout;
 pub mod log;
@@ -17,6 +18,7 @@ pub mod scan;
 pub mod snapshot;
 
 pub use batch::{Batch, Eraser};
+pub use count::CountBuild;
 pub use db::Db;
 pub use read::{Pair, Reader};
 pub use record::Record;

@@ -41,6 +41,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub(super) fn db(&self) -> &'a Db {
+        self.db
+    }
+
+    /// Reads of what the batch lies on.
+    pub(super) fn without_overlay(&self) -> Self {
+        Self {
+            overlay: None,
+            ..*self
+        }
+    }
+
     pub(super) fn overlay(&self) -> Option<&'a Overlay> {
         self.overlay
     }
@@ -99,8 +111,8 @@ impl<'a> Reader<'a> {
         self.db.recent().get_or_load(key, self.revision(), load)
     }
 
-    /// The newest change that this reader sees, as far as `Recent` needs to know.
-    fn revision(&self) -> i64 {
+    /// The revision of the newest change that this reader sees.
+    pub(super) fn revision(&self) -> i64 {
         self.frozen.map_or(i64::MAX, |frozen| frozen.revision)
     }
 

@@ -56,24 +56,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many keys `range` has now, without a look at them; none when a batch is on top.
-    pub fn count_committed(&self, range: &KeyRange) -> Result<Option<i64>, Error> {
-        if self.overlay().is_some() || matches!(range, KeyRange::One(_)) {
-            return Ok(None);
-        }
-        if range.is_empty() {
-            return Ok(Some(0));
-        }
-        let mut disk = self.iterate_live(range);
-        let mut count = 0;
-        while disk.valid() {
-            count += 1;
-            disk.next();
-        }
-        disk.status()?;
-        Ok(Some(count))
-    }
-
     /// Hands the whole record of what a scan found to `use_record`.
     pub fn with_record<T>(
         &self,

@@ -2,6 +2,7 @@
 //! runs them; if one ends before the replica stops, the node stops.
 
 pub mod autocompact;
+mod count;
 mod expire;
 pub mod publish;
 mod retain;
@@ -15,6 +16,7 @@ use crate::replica::Replica;
 pub fn spawn_all(replica: &Arc<Replica>) {
     replica.spawn("expire", expire::run(Arc::clone(replica)));
     replica.spawn("autocompact", autocompact::run(Arc::clone(replica)));
+    replica.spawn("count", count::run(Arc::clone(replica)));
     replica.spawn("scrub", scrub::run(Arc::clone(replica)));
     replica.spawn("retain", retain::run(Arc::clone(replica)));
     replica.spawn_once("publish", publish::run(Arc::clone(replica)));
