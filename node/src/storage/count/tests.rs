@@ -1,3 +1,5 @@
+//! Counts beside a walk, at every revision that a rig remembers.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
