@@ -121,34 +121,37 @@ struct Door {
 
 impl Door {
     async fn run(self, listener: TcpListener) {
-        loop {
-            let Ok((caller, address)) = listener.accept().await else {
-                return;
-            };
-            // A caller that nobody knows gets no wire.
-            let Some(from) = owner(address.port(), &self.data_dirs) else {
-                continue;
-            };
-            if self.wires.borrow()[from][self.to] == Wire::Cut {
-                continue;
-            }
-            let Ok(member) = TcpStream::connect(("127.0.0.1", self.peer_port)).await else {
-                continue;
-            };
-            if caller.set_nodelay(true).is_err() || member.set_nodelay(true).is_err() {
-                continue;
-            }
-            let (caller_read, caller_write) = caller.into_split();
-            let (member_read, member_write) = member.into_split();
-            let wires = self.wires.clone();
-            tokio::spawn(pump(
-                caller_read,
-                member_write,
-                (from, self.to),
-                wires.clone(),
-            ));
-            tokio::spawn(pump(member_read, caller_write, (self.to, from), wires));
+        let door = Arc::new(self);
+        while let Ok((caller, address)) = listener.accept().await {
+            let door = Arc::clone(&door);
+            tokio::spawn(async move { door.connect(caller, address.port()).await });
         }
+    }
+
+    /// Joins a caller to the member behind this door, or hangs up.
+    async fn connect(&self, caller: TcpStream, port: u16) {
+        // Looking through all processes takes a while, and the wires must go on meanwhile.
+        let data_dirs = Arc::clone(&self.data_dirs);
+        let from = tokio::task::spawn_blocking(move || owner(port, &data_dirs)).await;
+        // A caller that nobody knows gets no wire.
+        let Ok(Some(from)) = from else {
+            return;
+        };
+        if self.wires.borrow()[from][self.to] == Wire::Cut {
+            return;
+        }
+        let Ok(member) = TcpStream::connect(("127.0.0.1", self.peer_port)).await else {
+            return;
+        };
+        if caller.set_nodelay(true).is_err() || member.set_nodelay(true).is_err() {
+            return;
+        }
+        let (caller_read, caller_write) = caller.into_split();
+        let (member_read, member_write) = member.into_split();
+        let wires = self.wires.clone();
+        let (there, back) = ((from, self.to), (self.to, from));
+        tokio::spawn(pump(caller_read, member_write, there, wires.clone()));
+        tokio::spawn(pump(member_read, caller_write, back, wires));
     }
 }
 

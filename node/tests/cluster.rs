@@ -130,6 +130,42 @@ async fn another_leader_takes_over_and_nothing_acknowledged_is_lost() {
     cluster.shutdown().await;
 }
 
+/// A leader that dials a dead member as fast as it can starves itself and those around it: in a
+/// busy loop it would be thousands of times a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_member_is_dialled_with_pauses() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let dead = (leader + 1) % 3;
+    let address = cluster.url(dead).replace("http://", "");
+    cluster.halt(dead).await;
+    // Takes each call and hangs up.
+    let listener = tokio::net::TcpListener::bind(&address).await.unwrap();
+    let replica = cluster.replica(leader);
+    let observed = Duration::from_secs(3);
+    let calls = async {
+        let (mut calls, end) = (0, tokio::time::Instant::now() + observed);
+        while let Ok(call) = tokio::time::timeout_at(end, listener.accept()).await {
+            call.unwrap();
+            calls += 1;
+        }
+        calls
+    };
+    let writes = async {
+        let end = Instant::now() + observed;
+        while Instant::now() < end {
+            replica.propose(put("k", "v")).await.unwrap();
+        }
+    };
+    let (calls, ()) = tokio::join!(calls, writes);
+    assert!(calls > 0, "nobody looks whether it is back");
+    assert!(calls < 300, "{calls} calls in {observed:?}");
+    drop(listener);
+    cluster.restart(dead).await;
+    readable(&cluster.replica(dead)).await;
+    cluster.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_members_come_back_from_a_crash() {
     let mut cluster = Cluster::start(3).await;

@@ -16,6 +16,7 @@ pub mod handle;
 pub mod identity;
 pub mod log_store;
 pub mod network;
+mod pipeline;
 pub mod receive;
 pub mod retention;
 mod send_snapshot;

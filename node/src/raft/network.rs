@@ -3,18 +3,16 @@
 //! openraft bounds neither a pipelined append nor a snapshot in time, so each call here has a
 //! limit of its own.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, future, stream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
-    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::Mutex;
 use quorate_proto::quorate::peer;
@@ -22,15 +20,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::codec;
-use super::send_snapshot::send_snapshot;
+use super::pipeline::{AppendResults, Sent, pipelined};
+use super::send_snapshot::{self, send_snapshot};
 use super::snapshot::{Snapshot, SnapshotData};
 use super::transport::{Answers, Call, Lane, PeerAddress, PeerError, Transport};
-use super::types::{LogId, Node, TypeConfig, Vote};
-use crate::model::limits::{APPENDS_IN_FLIGHT_MAX, PEER_STALL_MS};
+use super::types::{Node, TypeConfig, Vote};
 
 type C = TypeConfig;
 type BoxFuture<'s, T> = future::BoxFuture<'s, T>;
-type AppendResults<'s> = BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>;
 
 /// Makes the clients that openraft asks for. None of them connects before it is used.
 pub struct Network {
@@ -87,7 +84,7 @@ struct Kept {
 }
 
 /// openraft waits before it calls an unreachable peer again; it calls at once after other errors.
-fn rpc_error(error: &PeerError) -> RPCError<C> {
+pub(super) fn rpc_error(error: &PeerError) -> RPCError<C> {
     match error {
         PeerError::Timeout { .. } => RPCError::Network(NetworkError::new(error)),
         PeerError::Unreachable { .. } | PeerError::Refused { .. } => {
@@ -96,7 +93,7 @@ fn rpc_error(error: &PeerError) -> RPCError<C> {
     }
 }
 
-fn append_to_wire(request: AppendEntriesRequest<C>) -> peer::AppendRequest {
+pub(super) fn append_to_wire(request: AppendEntriesRequest<C>) -> peer::AppendRequest {
     peer::AppendRequest {
         vote: Some(codec::vote_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(codec::log_id_to_wire),
@@ -105,130 +102,7 @@ fn append_to_wire(request: AppendEntriesRequest<C>) -> peer::AppendRequest {
     }
 }
 
-/// A request that is not answered yet.
-#[derive(Debug, Clone, Copy)]
-struct Sent {
-    previous: Option<LogId>,
-    last: Option<LogId>,
-    at: Instant,
-}
-
-impl Sent {
-    fn of(request: &AppendEntriesRequest<C>) -> Self {
-        let last = request.entries.last().map(|entry| entry.log_id);
-        Self {
-            previous: request.prev_log_id,
-            last: last.or(request.prev_log_id),
-            at: Instant::now(),
-        }
-    }
-
-    fn outcome(self, answer: peer::AppendResponse) -> Result<StreamAppendResult<C>, PeerError> {
-        use peer::append_response::Outcome;
-        let malformed = || PeerError::Refused {
-            member: 0,
-            reason: "an append was answered with nothing".into(),
-        };
-        Ok(match answer.outcome.ok_or_else(malformed)? {
-            Outcome::Success(_) => Ok(self.last),
-            Outcome::PartialSuccess(id) => Ok(Some(codec::log_id_from_wire(&id))),
-            // Nothing before the first entry conflicts.
-            Outcome::Conflict(_) => {
-                let previous = self.previous.ok_or_else(malformed)?;
-                Err(StreamAppendError::Conflict(previous))
-            }
-            Outcome::HigherVote(vote) => {
-                Err(StreamAppendError::HigherVote(codec::vote_from_wire(&vote)))
-            }
-        })
-    }
-}
-
-/// What one pipelined append keeps between the sending and the answering half.
-struct Pipeline {
-    member: u64,
-    in_flight: Arc<Mutex<VecDeque<Sent>>>,
-    answers: Answers<peer::AppendResponse>,
-    ended: bool,
-}
-
-impl Pipeline {
-    /// The next answer, or an error when none comes for too long while one is due.
-    async fn next(&mut self) -> Option<Result<peer::AppendResponse, PeerError>> {
-        let stall = Duration::from_millis(PEER_STALL_MS);
-        loop {
-            match tokio::time::timeout(stall, self.answers.next()).await {
-                Ok(answer) => return answer,
-                Err(_) => {
-                    let oldest = self.in_flight.lock().front().map(|sent| sent.at);
-                    if oldest.is_some_and(|at| at.elapsed() >= stall) {
-                        return Some(Err(PeerError::Timeout {
-                            member: self.member,
-                            timeout_ms: PEER_STALL_MS,
-                        }));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn result(&mut self) -> Option<Result<StreamAppendResult<C>, RPCError<C>>> {
-        if self.ended {
-            return None;
-        }
-        let result = match self.next().await? {
-            Err(error) => Err(error),
-            Ok(answer) => {
-                let sent = self.in_flight.lock().pop_front();
-                let unasked = || PeerError::Refused {
-                    member: self.member,
-                    reason: "an answer to nothing".into(),
-                };
-                sent.ok_or_else(unasked)
-                    .and_then(|sent| sent.outcome(answer))
-            }
-        };
-        // openraft ends a stream at the first answer that is not a success.
-        self.ended = !matches!(result, Ok(Ok(_)));
-        Some(result.map_err(|error| rpc_error(&error)))
-    }
-}
-
 impl PeerClient {
-    /// Many requests in flight; one call for as long as this member leads.
-    fn pipelined<'s, S>(
-        &self,
-        input: S,
-        option: &RPCOption,
-    ) -> BoxFuture<'s, Result<AppendResults<'s>, RPCError<C>>>
-    where
-        S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
-    {
-        let in_flight = Arc::new(Mutex::new(VecDeque::with_capacity(APPENDS_IN_FLIGHT_MAX)));
-        let sent = Arc::clone(&in_flight);
-        let requests = input.map(move |request| {
-            sent.lock().push_back(Sent::of(&request));
-            append_to_wire(request)
-        });
-        let call = self.transport.append(&self.to, self.lane, requests.boxed());
-        let (member, limit) = (self.to.id, connect_limit(option));
-        async move {
-            let answers = bounded(member, limit, call).await;
-            let pipeline = Pipeline {
-                member,
-                in_flight,
-                answers: answers.map_err(|error| rpc_error(&error))?,
-                ended: false,
-            };
-            let results = stream::unfold(pipeline, |mut pipeline| async move {
-                let result = pipeline.result().await?;
-                Some((result, pipeline))
-            });
-            Ok(results.boxed())
-        }
-        .boxed()
-    }
-
     /// One request over the kept stream. When this is dropped before its answer came, the stream
     /// goes with it: a late answer must not be taken for that of the next request.
     async fn single(
@@ -266,7 +140,7 @@ impl PeerClient {
 }
 
 /// Ends a call that takes longer than `limit`.
-async fn bounded<T>(
+pub(super) async fn bounded<T>(
     member: u64,
     limit: Duration,
     call: BoxFuture<'_, Result<T, PeerError>>,
@@ -311,6 +185,10 @@ fn vote_to_wire(request: &VoteRequest<C>) -> peer::VoteRequest {
 impl RaftNetworkV2<C> for PeerClient {
     type SnapshotData = SnapshotData;
 
+    fn backoff(&self) -> Option<Backoff> {
+        (self.lane == Lane::Snapshot).then(send_snapshot::backoff)
+    }
+
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<C>,
@@ -330,7 +208,8 @@ impl RaftNetworkV2<C> for PeerClient {
         S: Stream<Item = AppendEntriesRequest<C>> + Send + Unpin + 'static,
     {
         if self.lane == Lane::Append {
-            return self.pipelined(input, &option);
+            let limit = connect_limit(&option);
+            return pipelined(&self.transport, &self.to, self.lane, input, limit).boxed();
         }
         let limit = option.hard_ttl();
         async move {

@@ -1,21 +1,51 @@
 //! Sends a checkpoint to a member that fell behind the log.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, future};
+use futures::{StreamExt, future, stream};
 use openraft::errors::{ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::Backoff;
 use openraft::raft::SnapshotResponse;
 
 use super::applier::blocking;
 use super::codec;
+use super::network::bounded;
 use super::snapshot::{self, Snapshot, SnapshotData};
-use super::transport::{PeerAddress, PeerError, Transport};
+use super::transport::{Lane, PeerAddress, PeerError, Transport};
 use super::types::{TypeConfig, Vote};
 
-/// Sends a checkpoint; fails when the receiver takes nothing for too long.
+/// How long the receiver may take to say that it is there.
+const REACH_LIMIT: Duration = Duration::from_secs(2);
+/// The pause before an absent receiver is looked for again.
+const REACH_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long openraft waits after an attempt that failed: each one flushes the state and links its
+/// files, while nothing is applied.
+pub fn backoff() -> Backoff {
+    const FIRST: Duration = Duration::from_millis(200);
+    const DOUBLINGS: usize = 4;
+    let growing = (0..DOUBLINGS).map(|doublings| FIRST * (1 << doublings));
+    Backoff::new(growing.chain(std::iter::repeat(FIRST * (1 << DOUBLINGS))))
+}
+
+/// Whether the receiver answers at all.
+async fn reach(transport: &Arc<dyn Transport>, to: &PeerAddress) -> Result<(), PeerError> {
+    let probe = transport.append(to, Lane::Snapshot, stream::empty().boxed());
+    bounded(to.id, REACH_LIMIT, probe).await.map(drop)
+}
+
+async fn until_reached(transport: &Arc<dyn Transport>, to: &PeerAddress) {
+    while reach(transport, to).await.is_err() {
+        tokio::time::sleep(REACH_PAUSE).await;
+    }
+}
+
+/// Sends a checkpoint; fails when the receiver takes nothing for too long. While it is away, this
+/// waits, and fails when it is back, so that openraft asks for a checkpoint of that moment.
 pub async fn send_snapshot(
     transport: &Arc<dyn Transport>,
     to: &PeerAddress,
@@ -29,6 +59,17 @@ pub async fn send_snapshot(
         let error = "the snapshot has no checkpoint to send";
         return Err(StreamingError::Unreachable(Unreachable::from_string(error)));
     };
+    let mut cancel = pin!(cancel);
+    // All of the state is read to be measured: not before somebody is there to take it.
+    if let Err(error) = reach(transport, to).await {
+        // What is frozen would be old by the time, and keeps replaced files from being deleted.
+        drop(held);
+        tokio::select! {
+            closed = &mut cancel => return Err(StreamingError::Closed(closed)),
+            () = until_reached(transport, to) => {}
+        }
+        return Err(StreamingError::Unreachable(Unreachable::new(&error)));
+    }
     let held = blocking(move || held.measured()).await.map_err(|error| {
         tracing::error!(%error, "cannot read a checkpoint");
         StreamingError::Unreachable(Unreachable::new(&error))
@@ -54,7 +95,7 @@ pub async fn send_snapshot(
         }
     };
     let answer = tokio::select! {
-        closed = cancel => return Err(StreamingError::Closed(closed)),
+        closed = &mut cancel => return Err(StreamingError::Closed(closed)),
         () = stalled => Err(PeerError::Timeout {
             member,
             timeout_ms: u64::try_from(stall.as_millis()).unwrap_or(u64::MAX),
