@@ -347,3 +347,47 @@ async fn a_call_for_another_cluster_or_member_is_refused() {
     known.unwrap();
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_fell_behind_the_log_gets_a_snapshot() {
+    let mut cluster = Cluster::start_with(3, |config| {
+        config.raft.snapshot_count = 50;
+        config.raft.snapshot_catchup_entries = 10;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let behind = (leader + 1) % 3;
+    cluster.halt(behind).await;
+    let replica = cluster.replica(leader);
+    let large = "x".repeat(1_000);
+    for i in 0..300 {
+        replica
+            .propose(put(&format!("k{i}"), &large))
+            .await
+            .unwrap();
+    }
+    eventually("the log is purged", async || {
+        replica.raft().standing().purged_index > 100
+    })
+    .await;
+    cluster.restart(behind).await;
+    let back = cluster.replica(behind);
+    readable(&back).await;
+    assert_eq!(back.view().revision, replica.view().revision);
+    for i in 0..300 {
+        assert_eq!(value(&back, &format!("k{i}")).as_deref(), Some(&*large));
+    }
+    assert_eq!(back.view().members().unwrap().len(), 3);
+    assert_eq!(
+        back.view().hash_kv(0).unwrap(),
+        replica.view().hash_kv(0).unwrap()
+    );
+    replica.propose(put("after", "v")).await.unwrap();
+    drop(back);
+    cluster.halt(behind).await;
+    cluster.restart(behind).await;
+    let back = cluster.replica(behind);
+    readable(&back).await;
+    assert_eq!(value(&back, "after").as_deref(), Some("v"));
+    cluster.shutdown().await;
+}

@@ -69,6 +69,8 @@ pub struct Applier {
     directory: StateDirectory,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// What the disk held when the store was opened.
+    found: Meta,
     published: Arc<Published>,
 }
 
@@ -125,6 +127,10 @@ impl Applier {
             db: published.db.load_full(),
             directory,
             applied,
+            found: Meta {
+                last_log_id: applied,
+                last_membership: membership.clone(),
+            },
             membership,
             published,
         }
@@ -320,17 +326,21 @@ impl RaftStateMachine<TypeConfig> for Applier {
         Ok(())
     }
 
-    /// At start the state itself, as it lies on disk; later a checkpoint for a member that fell
+    /// At start the state as it was found on disk, whatever was replayed since: openraft takes it
+    /// for durable and lets the log before it go. Later a checkpoint for a member that fell
     /// behind, made when it is asked for.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        if !self.published.retention.is_running() {
+            let found = self.found.last_log_id.map(|_| Snapshot {
+                meta: self.found.clone(),
+                snapshot: SnapshotData::Flushed,
+            });
+            return Ok(found);
+        }
         if self.applied.is_none() {
             return Ok(None);
         }
         let meta = self.meta();
-        if !self.published.retention.is_running() {
-            let snapshot = SnapshotData::Flushed;
-            return Ok(Some(Snapshot { meta, snapshot }));
-        }
         let (db, directory) = (Arc::clone(&self.db), self.directory.clone());
         let snapshot = blocking(move || SnapshotData::freeze(&db, &directory))
             .await

@@ -10,7 +10,7 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 
-use super::applier::{Applier, LeaseNews, Published};
+use super::applier::{Applier, LeaseNews, Published, position};
 use super::callers::Callers;
 use super::handle::RaftHandle;
 use super::identity::{DataDirectory, StartError};
@@ -111,6 +111,8 @@ pub async fn start(
         fatal: watch::channel(None).0,
         flush_observer: OnceLock::new(),
     });
+    // What the disk holds; the replay comes on top of it.
+    published.retention.restart(position(applied).index);
     let log_options = LogOptions {
         // Without its votes and entries, a member would forget what it has promised.
         must_exist: applied.is_some(),

@@ -76,6 +76,9 @@ pub struct PeerProgress {
     pub acked_ago: Option<Duration>,
 }
 
+/// How long a flush may leave no trace before it is asked for again.
+const FLUSH_RETRY: Duration = Duration::from_secs(10);
+
 type WriteResult = ClientWriteResult<TypeConfig>;
 
 /// See the module.
@@ -293,9 +296,22 @@ impl RaftHandle {
     }
 
     /// Makes the state durable and lets the log before it go, but for what is kept for members
-    /// that catch up.
+    /// that catch up. Returns when a flush has ended: openraft drops a request that comes while
+    /// one is at work, so that who asks must look afterwards whether another one is due.
     pub async fn flush_state(&self) -> Result<(), Stopped> {
-        self.raft.trigger().snapshot().await.map_err(|_| Stopped)
+        let mut metrics = self.metrics.clone();
+        let before = metrics.borrow_watched().snapshot;
+        let asked = self.raft.trigger().snapshot().await;
+        asked.map_err(|_| Stopped)?;
+        let flushed = async {
+            while metrics.borrow_watched().snapshot == before {
+                metrics.changed().await.map_err(|_| Stopped)?;
+            }
+            Ok(())
+        };
+        // A flush of a state that was replaced meanwhile ends without a trace.
+        let limit = tokio::time::timeout(FLUSH_RETRY, flushed);
+        limit.await.unwrap_or(Ok(()))
     }
 
     /// Lets the log go up to `index`, as far as the state is durable.

@@ -14,6 +14,7 @@ pub struct Retention {
     /// Entries after which the state is flushed; `--snapshot-count`.
     entries_max: u64,
     bytes: AtomicU64,
+    applied_index: AtomicU64,
     /// The index at the last flush.
     flushed_index: AtomicU64,
     running: AtomicBool,
@@ -36,6 +37,7 @@ impl Retention {
         Self {
             entries_max,
             bytes: AtomicU64::new(0),
+            applied_index: AtomicU64::new(0),
             flushed_index: AtomicU64::new(0),
             running: AtomicBool::new(false),
             due: Notify::new(),
@@ -55,8 +57,8 @@ impl Retention {
     /// Entries up to `index` were applied, `bytes` in size. One caller: the applier.
     pub fn applied(&self, index: u64, bytes: usize) {
         let bytes = bytes as u64;
-        let sum = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let entries = index.saturating_sub(self.flushed_index.load(Ordering::Relaxed));
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.applied_index.store(index, Ordering::Relaxed);
         let mut marks = self.marks.lock();
         marks.current_bytes += bytes;
         if marks.current_bytes >= PIECE_BYTES {
@@ -68,12 +70,19 @@ impl Retention {
             }
         }
         drop(marks);
-        if sum >= REPLAY_BYTES_MAX || entries >= self.entries_max {
+        if self.is_due() {
             self.due.notify_one();
         }
     }
 
-    /// Waits until a flush is due.
+    /// Whether so much was applied since the last flush began that another one is due.
+    pub fn is_due(&self) -> bool {
+        let applied = self.applied_index.load(Ordering::Relaxed);
+        let entries = applied.saturating_sub(self.flushed_index.load(Ordering::Relaxed));
+        entries >= self.entries_max || self.bytes.load(Ordering::Relaxed) >= REPLAY_BYTES_MAX
+    }
+
+    /// Waits until a flush may be due; ask [`Retention::is_due`] then.
     pub async fn due(&self) {
         self.due.notified().await;
     }

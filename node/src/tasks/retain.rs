@@ -11,16 +11,12 @@ const JANITOR_PERIOD: Duration = Duration::from_secs(10);
 
 pub async fn run(replica: Arc<Replica>) {
     let raft = Arc::clone(replica.raft());
+    let retention = raft.retention();
     let mut janitor = tokio::time::interval(JANITOR_PERIOD);
     janitor.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let retention = raft.retention();
         tokio::select! {
-            () = retention.due() => {
-                if raft.flush_state().await.is_err() {
-                    return;
-                }
-            }
+            () = retention.due() => {}
             _ = janitor.tick() => {
                 if let Err(error) = raft.remove_retired_states().await {
                     tracing::warn!(%error, "a replaced state stays behind until the next start");
@@ -30,6 +26,13 @@ pub async fn run(replica: Arc<Replica>) {
                 {
                     return;
                 }
+            }
+        }
+        // What was applied while a flush was at work may make the next one due, and nothing need
+        // be applied afterwards that would tell.
+        while retention.is_due() {
+            if raft.flush_state().await.is_err() {
+                return;
             }
         }
     }
