@@ -47,6 +47,22 @@ async fn one_member_leads_at_once_and_keeps_what_it_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_lost_before_the_first_flush_is_missed() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.replica(0).propose(put("k", "v")).await.unwrap();
+    cluster.halt(0).await;
+    let log = cluster.directory(0).join("log");
+    std::fs::remove_dir_all(&log).unwrap();
+    let error = cluster.start_error(0).await;
+    assert!(
+        error.contains("the segments of the raft log are gone"),
+        "{error}"
+    );
+    assert!(error.contains(&*log.to_string_lossy()), "{error}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_large_command_and_one_that_is_too_large() {
     let cluster = Cluster::start(1).await;
     let replica = cluster.replica(0);

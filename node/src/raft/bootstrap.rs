@@ -93,7 +93,7 @@ pub async fn start(
     transport: Arc<dyn Transport>,
     lease_news: Hook,
 ) -> Result<Started, StartError> {
-    let data_directory =
+    let mut data_directory =
         DataDirectory::take(&options.data_dir, options.member_id, options.cluster_id)?;
     let directory = StateDirectory::open(&options.data_dir)?;
     let db = Db::open(&directory.current_path()?)?;
@@ -115,10 +115,11 @@ pub async fn start(
     published.retention.restart(position(applied).index);
     let log_options = LogOptions {
         // Without its votes and entries, a member would forget what it has promised.
-        must_exist: applied.is_some(),
+        must_exist: applied.is_some() || data_directory.has_log,
         ..log_options(options, &published)
     };
     let log_store = LogStore::open(&options.data_dir.join("log"), log_options)?;
+    data_directory.note_log()?;
     let log = Arc::clone(log_store.log());
     let applier = Applier::new(
         machine,

@@ -13,6 +13,8 @@ use crate::storage::Error;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
+/// The line of the identity that says that there is a raft log.
+const LOG_MADE: &str = "log made";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,9 @@ pub struct DataDirectory {
     pub path: PathBuf,
     /// How often it was started, this time included: 1 at the first.
     pub boots: u64,
+    /// Whether a raft log was made here, and must be found again.
+    pub has_log: bool,
+    identity: Identity,
     /// Held for as long as the process uses the directory.
     _lock: fs::File,
 }
@@ -51,6 +56,7 @@ struct Identity {
     member: u64,
     cluster: u64,
     boots: u64,
+    has_log: bool,
 }
 
 impl fmt::Display for Identity {
@@ -59,11 +65,15 @@ impl fmt::Display for Identity {
             member,
             cluster,
             boots,
+            has_log,
         } = self;
-        write!(
-            formatter,
-            "member {member:016x}\ncluster {cluster:016x}\nboots {boots}\n"
-        )
+        writeln!(formatter, "member {member:016x}")?;
+        writeln!(formatter, "cluster {cluster:016x}")?;
+        writeln!(formatter, "boots {boots}")?;
+        if *has_log {
+            writeln!(formatter, "{LOG_MADE}")?;
+        }
+        Ok(())
     }
 }
 
@@ -88,6 +98,7 @@ impl Identity {
             member: u64::from_str_radix(value("member")?, 16).ok()?,
             cluster: u64::from_str_radix(value("cluster")?, 16).ok()?,
             boots: value("boots")?.parse().ok()?,
+            has_log: text.lines().any(|line| line == LOG_MADE),
         })
     }
 }
@@ -119,7 +130,7 @@ impl DataDirectory {
         let lock = take_lock(path)?;
         let file = path.join(IDENTITY);
         let exists = fs::exists(&file).map_err(|error| io_error(&file, error))?;
-        let boots = if exists {
+        let (boots, has_log) = if exists {
             let found = Identity::read(&file)?;
             if (found.member, found.cluster) != (member, cluster) {
                 return Err(StartError::OtherMember {
@@ -130,21 +141,40 @@ impl DataDirectory {
                     cluster,
                 });
             }
-            found.boots + 1
+            (found.boots + 1, found.has_log)
         } else {
-            1
+            (1, false)
         };
         let identity = Identity {
             member,
             cluster,
             boots,
+            has_log,
         };
         write_atomically(&file, identity.to_string().as_bytes())?;
         Ok(Self {
             path: path.to_owned(),
             boots,
+            has_log,
+            identity,
             _lock: lock,
         })
+    }
+
+    /// Notes for the next start that there is a raft log. Without it, the member would not miss a
+    /// log that was lost before its state was first flushed, and would forget its votes.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub fn note_log(&mut self) -> Result<(), StartError> {
+        if !self.has_log {
+            sync_directory(&self.path)?;
+            self.has_log = true;
+            self.identity.has_log = true;
+            let file = self.path.join(IDENTITY);
+            write_atomically(&file, self.identity.to_string().as_bytes())?;
+        }
+        Ok(())
     }
 }
 
@@ -178,11 +208,17 @@ mod tests {
     fn a_directory_is_bound_to_its_member_and_counts_starts() {
         let root = tempfile::tempdir().unwrap();
         let first = DataDirectory::take(root.path(), 1, 2).unwrap();
-        assert_eq!(first.boots, 1);
+        assert_eq!((first.boots, first.has_log), (1, false));
         let second = DataDirectory::take(root.path(), 1, 2);
         assert!(matches!(second, Err(StartError::InUse { .. })));
         drop(first);
-        assert_eq!(DataDirectory::take(root.path(), 1, 2).unwrap().boots, 2);
+        let mut second = DataDirectory::take(root.path(), 1, 2).unwrap();
+        assert_eq!((second.boots, second.has_log), (2, false));
+        second.note_log().unwrap();
+        drop(second);
+        let third = DataDirectory::take(root.path(), 1, 2).unwrap();
+        assert_eq!((third.boots, third.has_log), (3, true));
+        drop(third);
         for (member, cluster) in [(3, 2), (1, 3)] {
             let refused = DataDirectory::take(root.path(), member, cluster);
             let error = refused.err().unwrap().to_string();

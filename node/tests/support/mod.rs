@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing step fails the test")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -15,6 +15,7 @@ use quorate::model::member::{Member, cluster_id, member_id};
 use quorate::raft::bootstrap::RaftOptions;
 use quorate::raft::transport::grpc::{GrpcOptions, GrpcTransport};
 use quorate::replica::{Replica, ReplicaConfig};
+use quorate::storage::Db;
 use quorate::tasks::autocompact::AutoCompaction;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -32,6 +33,8 @@ struct Node {
     address: SocketAddr,
     config: ReplicaConfig,
     running: Option<Running>,
+    /// The state of the last life, which a disk may still work for.
+    left: Weak<Db>,
 }
 
 pub struct Cluster {
@@ -103,6 +106,7 @@ impl Cluster {
                 address,
                 config,
                 running: None,
+                left: Weak::new(),
             });
         }
         let mut cluster = Self { nodes };
@@ -141,7 +145,14 @@ impl Cluster {
         });
     }
 
+    /// Waits until nothing is left of the last life: a process that ends lets go of all at once.
+    async fn until_gone(&self, n: usize) {
+        let left = &self.nodes[n].left;
+        eventually("nobody holds the state", async || left.strong_count() == 0).await;
+    }
+
     pub async fn restart(&mut self, n: usize) {
+        self.until_gone(n).await;
         let address = self.nodes[n].address;
         let deadline = Instant::now() + Duration::from_secs(10);
         let listener = loop {
@@ -153,6 +164,21 @@ impl Cluster {
         };
         assert!(self.nodes[n].directory.path().exists());
         self.run(n, listener).await;
+    }
+
+    /// The folder of a member.
+    pub fn directory(&self, n: usize) -> &std::path::Path {
+        self.nodes[n].directory.path()
+    }
+
+    /// Why a member does not start.
+    pub async fn start_error(&self, n: usize) -> String {
+        self.until_gone(n).await;
+        let config = self.nodes[n].config.clone();
+        let raft = &config.raft;
+        let transport = GrpcTransport::new(raft.member_id, raft.cluster_id, GrpcOptions::default());
+        let started = Replica::start(config, Arc::new(transport)).await;
+        started.err().expect("it starts").to_string()
     }
 
     pub fn replica(&self, n: usize) -> Arc<Replica> {
@@ -172,6 +198,7 @@ impl Cluster {
     /// As a crash, but for the log, which is closed.
     pub async fn halt(&mut self, n: usize) {
         let running = self.nodes[n].running.take().expect("it runs");
+        self.nodes[n].left = Arc::downgrade(&running.replica.db());
         running.replica.halt().await.unwrap();
         self.close(running).await;
     }
@@ -179,6 +206,7 @@ impl Cluster {
     /// In peace.
     pub async fn stop(&mut self, n: usize) {
         let running = self.nodes[n].running.take().expect("it runs");
+        self.nodes[n].left = Arc::downgrade(&running.replica.db());
         running.replica.stop().await.unwrap();
         self.close(running).await;
     }
