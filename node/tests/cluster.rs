@@ -223,6 +223,31 @@ async fn leadership_moves_on_demand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_does_not_move_to_a_silent_member_and_writes_go_on() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let silent = (leader + 1) % 3;
+    let (replica, target) = (cluster.replica(leader), cluster.replica(silent).member_id());
+    cluster.halt(silent).await;
+    eventually("it is missed", async || {
+        let progress = replica.raft().progress(target);
+        let acked = progress.and_then(|progress| progress.acked_ago);
+        acked.is_none_or(|ago| ago > Duration::from_secs(1))
+    })
+    .await;
+    let moving = tokio::spawn({
+        let replica = cluster.replica(leader);
+        async move { replica.move_leader(target).await }
+    });
+    while !moving.is_finished() {
+        replica.propose(put("meanwhile", "v")).await.unwrap();
+    }
+    assert_eq!(moving.await.unwrap(), Err(Refusal::TimeoutLeaderTransfer));
+    assert_eq!(cluster.leader().await, leader);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_without_majority_is_none_and_a_write_times_out_unknown() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

@@ -60,6 +60,8 @@ fn code(refusal: &Refusal) -> Code {
         // rpctypes declares ResourceExhausted, but the server's table of codes names the bare
         // error, so that it reaches the wire as Unknown. Clients see that, so we send that.
         Refusal::TooManyRequests => Code::Unknown,
+        // The server's table of codes does not know it.
+        Refusal::TimeoutLeaderTransfer => Code::Unknown,
         Refusal::NoLeader
         | Refusal::LeaderChanged
         | Refusal::Stopped
@@ -162,6 +164,11 @@ mod tests {
             Refusal::TimeoutWaitAppliedIndex,
             14,
             "etcdserver: request timed out, waiting for the applied index took too long",
+        ),
+        (
+            Refusal::TimeoutLeaderTransfer,
+            2,
+            "etcdserver: request timed out, leader transfer took too long",
         ),
         (
             Refusal::NotSupportedForLearner,

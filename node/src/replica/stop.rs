@@ -13,7 +13,7 @@ impl Replica {
     ///
     /// # Errors
     /// [`Refusal::NotLeader`] on another member, [`Refusal::BadLeaderTransferee`] for one that is
-    /// no voter or was not heard of lately, [`Refusal::Timeout`] when it does not take over.
+    /// no voter, [`Refusal::TimeoutLeaderTransfer`] when it does not take over.
     pub async fn move_leader(&self, target: u64) -> Result<(), Refusal> {
         if self.raft.leadership().leader != self.member_id() {
             return Err(Refusal::NotLeader);
@@ -24,23 +24,22 @@ impl Replica {
         if target == self.member_id() {
             return Ok(());
         }
-        // A transfer to a member that is not there would stop writes until another one wins.
-        if !self.is_healthy(target) {
-            return Err(Refusal::BadLeaderTransferee);
-        }
-        tracing::info!(
-            to = format!("{target:016x}"),
-            "leadership transfer starting"
-        );
+        let to = format!("{target:016x}");
+        tracing::info!(to, "leadership transfer starting");
         let mut leadership = self.leadership.subscribe();
-        let sent = self.raft.transfer_leader(target).await;
-        sent.map_err(|_| Refusal::Stopped)?;
-        let moved = leadership.wait_for(|now| now.leader == target);
-        match tokio::time::timeout(self.request_timeout(), moved).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Refusal::Stopped),
-            Err(_) => Err(Refusal::Timeout),
-        }
+        let moved = async {
+            // A transfer to a member that is not there would stop writes until another one wins.
+            while !self.is_healthy(target) {
+                tokio::time::sleep(self.config.raft.heartbeat_interval).await;
+            }
+            let sent = self.raft.transfer_leader(target).await;
+            sent.map_err(|_| Refusal::Stopped)?;
+            let moved = leadership.wait_for(|now| now.leader == target).await;
+            moved.map(|_| ()).map_err(|_| Refusal::Stopped)
+        };
+        tokio::time::timeout(self.request_timeout(), moved)
+            .await
+            .unwrap_or(Err(Refusal::TimeoutLeaderTransfer))
     }
 
     fn is_healthy(&self, member: u64) -> bool {

@@ -25,14 +25,22 @@ pub async fn run(replica: Arc<Replica>) {
         if !replica.leads() {
             continue;
         }
+        let term = replica.term();
         let expired = replica.expired_leases(Instant::now(), REVOKES_PER_SCAN_MAX);
-        let revokes: FuturesUnordered<_> =
-            expired.into_iter().map(|id| revoke(&replica, id)).collect();
+        let revokes: FuturesUnordered<_> = expired
+            .into_iter()
+            .map(|id| revoke(&replica, id, term))
+            .collect();
         revokes.collect::<()>().await;
     }
 }
 
-async fn revoke(replica: &Replica, id: i64) {
+/// Revokes in the name of the term whose clock said that the lease is over: a leader that was
+/// replaced and leads again has given all leases their full time.
+async fn revoke(replica: &Replica, id: i64, term: u64) {
+    if replica.term() != term {
+        return;
+    }
     let command = Command {
         kind: Some(command::Kind::LeaseRevoke(LeaseRevokeRequest { id })),
     };
