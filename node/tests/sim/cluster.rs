@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate::model::kv::{Command, PutRequest, command};
+use quorate::machine::view::View;
+use quorate::model::kv::{Command, CompactionRequest, PutRequest, command};
 use quorate::model::member::Member;
 use quorate::model::{Event, KeyRange};
 use quorate::raft::bootstrap::RaftOptions;
@@ -38,7 +39,15 @@ pub struct Cluster {
     pub network: Arc<Network>,
     pub members: Vec<u64>,
     seats: Mutex<BTreeMap<u64, Seat>>,
+    archive: Mutex<Archive>,
     home: TempDir,
+}
+
+/// What happened up to a revision, kept before a compaction may forget it.
+#[derive(Default)]
+struct Archive {
+    events: History,
+    last: i64,
 }
 
 impl Cluster {
@@ -58,6 +67,7 @@ impl Cluster {
             network: Network::new(seed),
             seats: Mutex::new(members.iter().map(seat).collect()),
             members,
+            archive: Mutex::default(),
             home,
         });
         let starts = cluster.members.iter().map(|m| cluster.boot(*m));
@@ -148,8 +158,8 @@ impl Cluster {
                 members: members.collect(),
                 heartbeat_interval: Duration::from_millis(50),
                 election_timeout: Duration::from_millis(500),
-                snapshot_count: 100,
-                snapshot_catchup_entries: 50,
+                snapshot_count: 50,
+                snapshot_catchup_entries: 20,
                 fsync: true,
             },
             name: format!("member-{member}"),
@@ -217,7 +227,7 @@ impl Cluster {
         }
     }
 
-    pub fn view(&self, member: u64) -> Arc<quorate::machine::view::View> {
+    pub fn view(&self, member: u64) -> Arc<View> {
         self.replica(member).expect("a running member").1.view()
     }
 
@@ -237,17 +247,67 @@ impl Cluster {
     }
 
     pub fn history_of(&self, member: u64) -> History {
-        let view = self.view(member);
-        let everything = KeyRange::From(Bytes::from_static(b"\0"));
-        let mut history = Vec::new();
-        let mut from = 1;
-        while from <= view.revision {
-            let (events, next) = view.history(from, &everything, SLICE).expect("history");
-            assert!(next > from, "history stands still at {from}");
-            history.extend(events);
-            from = next;
-        }
+        let archive = self.archive.lock();
+        let mut history = archive.events.clone();
+        history.extend(read_history(&self.view(member), archive.last));
         history
+    }
+
+    /// Compacts half of what this member has and nobody has compacted. What is lost by it goes into
+    /// the archive first, so that the run can be judged.
+    pub async fn compact(&self, member: u64) {
+        let Some((_, replica)) = self.replica(member) else {
+            return;
+        };
+        let view = replica.view();
+        let revision = {
+            let mut archive = self.archive.lock();
+            let revision = (archive.last + view.revision) / 2;
+            if revision <= archive.last {
+                return;
+            }
+            let mut lost = read_history(&view, archive.last);
+            lost.retain(|(at, _)| *at <= revision);
+            archive.events.extend(lost);
+            archive.last = revision;
+            revision
+        };
+        let request = CompactionRequest {
+            revision,
+            ..CompactionRequest::default()
+        };
+        let command = Command {
+            kind: Some(command::Kind::Compaction(request)),
+        };
+        // Whether it comes to pass or not: the next one goes further.
+        if let Err(refusal) = replica.propose(command).await {
+            println!("    {refusal}");
+        }
+    }
+
+    /// Compacts until every member has lost something.
+    pub async fn until_compacted(&self) {
+        self.until("every member has compacted", || async {
+            self.compact(self.members[0]).await;
+            let mut members = self.members.iter();
+            members.all(|member| self.view(*member).compacted > 0)
+        })
+        .await;
+    }
+
+    /// Keeps a member down until the others have purged what it would need from their logs.
+    pub async fn fall_behind(&self, member: u64) {
+        let last = self.replica(member).map(|(_, it)| it.raft().standing());
+        // Some more entries may come until it is down.
+        let last = last.expect("a running member").last_log_index + 50;
+        self.stop_member(member).await;
+        self.until("the logs of the others are purged", || async {
+            let others = self.members.iter().filter(|other| **other != member);
+            let mut others = others.filter_map(|other| self.replica(*other));
+            others.all(|(_, other)| other.raft().standing().purged_index > last)
+        })
+        .await;
+        self.boot(member).await;
     }
 
     /// Takes all members down and returns their directories.
@@ -258,6 +318,20 @@ impl Cluster {
         let seats = self.seats.lock();
         seats.values().map(|seat| seat.directory.clone()).collect()
     }
+}
+
+/// What happened after revision `after`, as `view` has it.
+fn read_history(view: &View, after: i64) -> History {
+    let everything = KeyRange::From(Bytes::from_static(b"\0"));
+    let mut history = Vec::new();
+    let mut from = after + 1;
+    while from <= view.revision {
+        let (events, next) = view.history(from, &everything, SLICE).expect("history");
+        assert!(next > from, "history stands still at {from}");
+        history.extend(events);
+        from = next;
+    }
+    history
 }
 
 /// Copies a data directory as a power cut would leave it. A copy takes time, so the state must not

@@ -62,6 +62,7 @@ async fn simulate(seed: u64) {
     let faults = nemesis::run(&cluster, &mut random, TROUBLE).await;
     cluster.heal();
     cluster.until_serving().await;
+    cluster.until_compacted().await;
     end.cancel();
     for client in clients {
         client.await.expect("a client");
@@ -71,13 +72,14 @@ async fn simulate(seed: u64) {
     cluster.until_equal().await;
 
     let history = cluster.history();
+    let snapshots = cluster.installed_snapshots();
     println!(
-        "{members} members, {faults} faults, {} with a snapshot, {} events, {}",
-        cluster.installed_snapshots(),
+        "{members} members, {faults} faults, {snapshots} with a snapshot, {} events, {}",
         history.len(),
         oracle.summary()
     );
     assert!(faults >= 3, "nothing happened");
+    assert!(snapshots > 0, "nobody got a snapshot");
     watchers.check(&history).await;
     invariants::applied_equal::check(&cluster, &history);
     invariants::lease_once::check(&history);

@@ -24,11 +24,14 @@ enum Fault {
     CrashAll,
     Restart(u64),
     MoveLeader(u64),
+    /// One member is away for so long that it needs a snapshot.
+    FallBehind(u64),
+    Compact(u64),
 }
 
 fn draw(random: &mut StdRng, members: &[u64]) -> Fault {
     let member = *members.choose(random).expect("members");
-    match random.random_range(0..12) {
+    match random.random_range(0..15) {
         0 | 1 => {
             let mut group = members.to_vec();
             group.shuffle(random);
@@ -43,6 +46,8 @@ fn draw(random: &mut StdRng, members: &[u64]) -> Fault {
         8 => Fault::CrashLeader,
         9 => Fault::CrashAll,
         10 => Fault::Restart(member),
+        11 => Fault::FallBehind(member),
+        12 | 13 => Fault::Compact(member),
         _ => Fault::MoveLeader(member),
     }
 }
@@ -50,9 +55,15 @@ fn draw(random: &mut StdRng, members: &[u64]) -> Fault {
 /// Troubles the cluster for a while; all members run again afterwards. Returns how often.
 pub async fn run(cluster: &Cluster, random: &mut StdRng, time: Duration) -> usize {
     let end = Instant::now() + time;
+    // Whatever else the seed brings, no run goes by without these.
+    let mut certain = vec![
+        Fault::Compact(cluster.members[0]),
+        Fault::FallBehind(*cluster.members.choose(random).expect("members")),
+    ];
     let mut faults = 0;
     while Instant::now() < end {
-        let fault = draw(random, &cluster.members);
+        let drawn = draw(random, &cluster.members);
+        let fault = certain.pop().unwrap_or(drawn);
         println!("  {fault:?}");
         faults += 1;
         let pause = Duration::from_millis(random.random_range(100..1200));
@@ -104,6 +115,8 @@ async fn inflict(cluster: &Cluster, fault: Fault, pause: Duration) {
             cluster.boot(member).await;
             return;
         }
+        Fault::FallBehind(member) => return cluster.fall_behind(member).await,
+        Fault::Compact(member) => return cluster.compact(member).await,
         Fault::MoveLeader(member) => {
             if let Some((_, leader)) = leader(cluster).and_then(|l| cluster.replica(l)) {
                 // It may refuse: that is its right.

@@ -9,10 +9,11 @@ use crate::sim::cluster::{Cluster, History};
 /// Revisions at which members are compared while they run.
 const MARK_EVERY: i64 = 100;
 
-/// The hash of the store at certain revisions, and who has confirmed it.
+/// The hash of the store at certain revisions, and who has confirmed it. It depends on how far the
+/// store is compacted.
 #[derive(Default)]
 pub struct Hashes {
-    at_mark: BTreeMap<i64, u32>,
+    at_mark: BTreeMap<(i64, i64), u32>,
     looked: BTreeMap<u64, i64>,
     compared: u32,
 }
@@ -20,11 +21,11 @@ pub struct Hashes {
 impl Hashes {
     pub fn look(&mut self, member: u64, view: &View) {
         let mark = view.revision / MARK_EVERY * MARK_EVERY;
-        if mark == 0 || self.looked.insert(member, mark) == Some(mark) {
+        if mark <= view.compacted.max(0) || self.looked.insert(member, mark) == Some(mark) {
             return;
         }
-        let (hash, _, _) = view.hash_kv(mark).expect("a hash");
-        match self.at_mark.insert(mark, hash) {
+        let (hash, compacted, _) = view.hash_kv(mark).expect("a hash");
+        match self.at_mark.insert((mark, compacted), hash) {
             None => {}
             Some(other) => {
                 self.compared += 1;
