@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures::future::select_all;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
+use quorate_tls::Identity;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -34,6 +35,8 @@ pub struct Channel {
 
 struct Pool {
     links: Vec<Arc<Link>>,
+    /// Certificates and trust, if an endpoint needs TLS.
+    identity: Option<Arc<Identity>>,
     next: AtomicUsize,
     dial_timeout: Duration,
 }
@@ -47,32 +50,37 @@ impl std::fmt::Debug for Channel {
 impl Channel {
     /// Starts connecting to every endpoint of `config`.
     pub(crate) fn start(config: &ClientConfig) -> Result<Self, Error> {
-        if config.tls.is_some() {
-            return Err(Error::Invalid {
-                text: "TLS is not supported yet".to_owned(),
-            });
-        }
+        let has_tls = config.tls.is_some();
         let endpoints = config
             .endpoints
             .iter()
-            .map(|text| Endpoint::parse(text))
+            .map(|text| Endpoint::parse(text, has_tls))
             .collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
             return Err(Error::Invalid {
                 text: "no endpoint given".to_owned(),
             });
         }
+        let identity = match endpoints.iter().any(|endpoint| endpoint.secure) {
+            true => Some(config.tls.clone().unwrap_or_default().load()?),
+            false => None,
+        };
         let links = endpoints
             .into_iter()
-            .map(|endpoint| Link::start(endpoint, config))
+            .map(|endpoint| Link::start(endpoint, config, identity.clone()))
             .collect();
-        Ok(Self::over(links, config.dial_timeout))
+        Ok(Self::over(links, identity, config.dial_timeout))
     }
 
-    fn over(links: Vec<Arc<Link>>, dial_timeout: Duration) -> Self {
+    fn over(
+        links: Vec<Arc<Link>>,
+        identity: Option<Arc<Identity>>,
+        dial_timeout: Duration,
+    ) -> Self {
         Self {
             pool: Arc::new(Pool {
                 links,
+                identity,
                 next: AtomicUsize::new(0),
                 dial_timeout,
             }),
@@ -81,16 +89,20 @@ impl Channel {
 
     /// A channel to one endpoint alone; it shares the connection if there is one already.
     pub(crate) fn only(&self, text: &str, config: &ClientConfig) -> Result<Self, Error> {
-        let endpoint = Endpoint::parse(text)?;
+        let endpoint = Endpoint::parse(text, config.tls.is_some())?;
+        let identity = match &self.pool.identity {
+            None if endpoint.secure => Some(config.tls.clone().unwrap_or_default().load()?),
+            identity => identity.clone(),
+        };
         let shared = self.pool.links.iter().find(|link| {
             let other = link.endpoint();
-            other.address == endpoint.address
+            other.address == endpoint.address && other.secure == endpoint.secure
         });
         let link = match shared {
             Some(link) => Arc::clone(link),
-            None => Link::start(endpoint, config),
+            None => Link::start(endpoint, config, identity.clone()),
         };
-        Ok(Self::over(vec![link], config.dial_timeout))
+        Ok(Self::over(vec![link], identity, config.dial_timeout))
     }
 
     /// The endpoints as they were given.
@@ -225,7 +237,7 @@ fn addressed(
     endpoint: &Endpoint,
 ) -> Result<http::Request<RequestBody>, Status> {
     let mut uri = parts.uri.clone().into_parts();
-    uri.scheme = Some(http::uri::Scheme::HTTP);
+    uri.scheme = Some(endpoint.scheme());
     uri.authority = Some(endpoint.authority.clone());
     let uri = http::Uri::from_parts(uri).map_err(|error| not_sent(error.to_string()))?;
     let mut request = http::Request::new(body);

@@ -1,7 +1,10 @@
 //! What a client is told: endpoints, times and limits.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use quorate_tls::{Identity, Options};
 
 use crate::error::Error;
 use crate::limits;
@@ -17,8 +20,9 @@ use crate::limits;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Where members listen: `host:port`, `http://host:port`, `unix:///path` (or `unix://name`
-    /// for a path relative to the working directory). `https://` is refused until TLS comes.
+    /// Where members listen: `host:port`, `http://host:port`, `https://host:port`,
+    /// `unix:///path` (or `unix://name` for a path relative to the working directory) and
+    /// `unixs://…`. Without a scheme, and for `unix`, it is TLS if `tls` is given.
     pub endpoints: Vec<String>,
     /// How long a connection may take to come up, and how long a call waits for any connection.
     pub dial_timeout: Duration,
@@ -34,7 +38,7 @@ pub struct ClientConfig {
     pub max_request_bytes: usize,
     /// The largest response that is taken, in bytes.
     pub max_recv_bytes: usize,
-    /// Certificates; not supported yet: must be `None`.
+    /// Certificates and trust of TLS; without, `https` trusts whom the operating system trusts.
     pub tls: Option<TlsConfig>,
 }
 
@@ -68,8 +72,8 @@ impl ClientConfig {
     }
 }
 
-/// The files of a TLS connection. The client refuses a configuration that has one: TLS is not
-/// supported yet.
+/// The files of TLS connections. They are looked at again before each connection; files that
+/// changed and cannot be used leave the old ones in use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsConfig {
     /// Who may sign the server's certificate.
@@ -84,6 +88,32 @@ pub struct TlsConfig {
     pub insecure_skip_verify: bool,
 }
 
+impl TlsConfig {
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with etcd's text and the file's name.
+    pub fn check(&self) -> Result<(), Error> {
+        self.load().map(drop)
+    }
+
+    pub(crate) fn load(&self) -> Result<Arc<Identity>, Error> {
+        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+        let options = Options {
+            cert_file: path(&self.cert_file),
+            key_file: path(&self.key_file),
+            trusted_ca_file: path(&self.trusted_ca_file),
+            server_name: self.server_name.clone().unwrap_or_default(),
+            skip_verify: self.insecure_skip_verify,
+            ..Options::default()
+        };
+        let identity = Identity::load(options).map_err(|error| Error::Invalid {
+            text: error.to_string(),
+        })?;
+        Ok(Arc::new(identity))
+    }
+}
+
 /// One endpoint, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -92,6 +122,8 @@ pub(crate) struct Endpoint {
     /// The `:authority` of its calls.
     pub(crate) authority: http::uri::Authority,
     pub(crate) address: Address,
+    /// Whether it is spoken to over TLS.
+    pub(crate) secure: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,21 +133,35 @@ pub(crate) enum Address {
 }
 
 impl Endpoint {
+    /// The `:scheme` of its calls.
+    pub(crate) fn scheme(&self) -> http::uri::Scheme {
+        match self.secure {
+            true => http::uri::Scheme::HTTPS,
+            false => http::uri::Scheme::HTTP,
+        }
+    }
+
     /// # Errors
-    /// [`Error::Invalid`] if `text` is no endpoint, or one that needs TLS.
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+    /// [`Error::Invalid`] if `text` is no endpoint.
+    pub(crate) fn parse(text: &str, has_tls: bool) -> Result<Self, Error> {
         let invalid = |why: &str| Error::Invalid {
             text: format!("endpoint {text:?}: {why}"),
         };
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme, rest),
-            None => match text.strip_prefix("unix:") {
-                Some(rest) => ("unix", rest),
-                None => ("http", text),
+            None => match text.split_once(':') {
+                Some((scheme @ ("unix" | "unixs"), rest)) => (scheme, rest),
+                _ => ("", text),
             },
         };
+        // etcd: client/v3/internal/endpoint/endpoint.go (schemeToCredsRequirement).
+        let secure = match scheme {
+            "https" | "unixs" => true,
+            "http" => false,
+            _ => has_tls,
+        };
         match scheme {
-            "http" => {
+            "" | "http" | "https" => {
                 let authority = rest.strip_suffix('/').unwrap_or(rest);
                 let authority: http::uri::Authority = authority
                     .parse()
@@ -133,16 +179,19 @@ impl Endpoint {
                     name: text.to_owned(),
                     authority,
                     address: Address::Tcp { host, port },
+                    secure,
                 })
             }
-            "unix" if !rest.is_empty() => Ok(Self {
+            "unix" | "unixs" if !rest.is_empty() => Ok(Self {
                 name: text.to_owned(),
                 authority: http::uri::Authority::from_static("localhost"),
                 address: Address::Unix(rest.into()),
+                secure,
             }),
-            "unix" => Err(invalid("expected a path")),
-            "https" | "unixs" => Err(invalid("TLS is not supported yet")),
-            _ => Err(invalid("unknown scheme, expected http, https or unix")),
+            "unix" | "unixs" => Err(invalid("expected a path")),
+            _ => Err(invalid(
+                "unknown scheme, expected http, https, unix or unixs",
+            )),
         }
     }
 }
@@ -164,7 +213,9 @@ mod tests {
             ("unix:///run/q.sock", Address::Unix("/run/q.sock".into())),
             ("unix:q.sock", Address::Unix("q.sock".into())),
         ] {
-            assert_eq!(Endpoint::parse(text).unwrap().address, address, "{text}");
+            let endpoint = Endpoint::parse(text, false).unwrap();
+            assert_eq!(endpoint.address, address, "{text}");
+            assert!(!endpoint.secure, "{text}");
         }
     }
 
@@ -179,10 +230,42 @@ mod tests {
             "unix://",
             "a:99999",
         ] {
-            let error = Endpoint::parse(text).unwrap_err().to_string();
+            let error = Endpoint::parse(text, false).unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }
-        let error = Endpoint::parse("https://a:1").unwrap_err().to_string();
-        assert!(error.contains("TLS is not supported yet"), "{error}");
+    }
+
+    #[test]
+    fn the_scheme_decides_on_tls_and_without_one_the_settings() {
+        for (text, without, with) in [
+            ("a:1", false, true),
+            ("http://a:1", false, false),
+            ("https://a:1", true, true),
+            ("unix:///s", false, true),
+            ("unixs:///s", true, true),
+            ("unixs:s", true, true),
+        ] {
+            let secure = |has_tls| Endpoint::parse(text, has_tls).unwrap().secure;
+            assert_eq!((secure(false), secure(true)), (without, with), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_files_are_told_by_name() {
+        let tls = TlsConfig {
+            trusted_ca_file: Some("/nonexistent/ca.pem".into()),
+            ..TlsConfig::default()
+        };
+        let error = tls.check().unwrap_err().to_string();
+        assert_eq!(error, "open /nonexistent/ca.pem: no such file or directory");
+        let tls = TlsConfig {
+            key_file: Some("k.pem".into()),
+            ..TlsConfig::default()
+        };
+        let error = tls.check().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "KeyFile and CertFile must both be present[key: k.pem, cert: ]"
+        );
     }
 }

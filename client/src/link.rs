@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quorate_tls::{Identity, Socket, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::debug;
@@ -40,6 +40,7 @@ pub(crate) struct Link {
 
 struct Shared {
     endpoint: Endpoint,
+    identity: Option<Arc<Identity>>,
     state: watch::Sender<State>,
     /// A call got no answer for long; calls go elsewhere until the endpoint answers something.
     silent: AtomicBool,
@@ -61,9 +62,14 @@ impl Drop for Link {
 
 impl Link {
     /// Starts connecting.
-    pub(crate) fn start(endpoint: Endpoint, config: &ClientConfig) -> Arc<Self> {
+    pub(crate) fn start(
+        endpoint: Endpoint,
+        config: &ClientConfig,
+        identity: Option<Arc<Identity>>,
+    ) -> Arc<Self> {
         let shared = Arc::new(Shared {
             endpoint,
+            identity,
             state: watch::Sender::new(State::Connecting),
             silent: AtomicBool::new(false),
             ask: Notify::new(),
@@ -177,7 +183,7 @@ fn ending(result: Result<(), hyper::Error>) -> String {
 /// The health check of gRPC: every etcd answers it, whatever its state.
 fn sign_of_life(endpoint: &Endpoint) -> http::Request<RequestBody> {
     let uri = http::Uri::builder()
-        .scheme(http::uri::Scheme::HTTP)
+        .scheme(endpoint.scheme())
         .authority(endpoint.authority.clone())
         .path_and_query("/grpc.health.v1.Health/Check")
         .build()
@@ -213,13 +219,23 @@ async fn dial(
     shared: &Shared,
     times: Times,
 ) -> Result<(SendRequest<RequestBody>, Conn), DialError> {
-    let stream: Box<dyn Stream> = match &shared.endpoint.address {
+    let (socket, name) = match &shared.endpoint.address {
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
+            let socket = Socket::connect_tcp(host, *port).await?;
+            (socket, host.as_str())
         }
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Address::Unix(path) => {
+            // etcd: the last part of the path is the name to expect in the certificate.
+            let name = path.file_name().and_then(|name| name.to_str());
+            (Socket::connect_unix(path).await?, name.unwrap_or_default())
+        }
+    };
+    let stream = match &shared.identity {
+        Some(identity) if shared.endpoint.secure => identity
+            .secure(socket, name)
+            .await
+            .map_err(DialError::Handshake)?,
+        _ => Stream::from(socket),
     };
     let (seen, first_byte) = oneshot::channel();
     let io = FirstByte {
@@ -250,6 +266,7 @@ async fn dial(
 #[derive(Debug)]
 enum DialError {
     Io(io::Error),
+    Handshake(io::Error),
     Http(hyper::Error),
 }
 
@@ -269,17 +286,18 @@ impl std::fmt::Display for DialError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(error) => write!(f, "{error}"),
+            // As grpc-go begins it.
+            Self::Handshake(error) => {
+                write!(f, "transport: authentication handshake failed: {error}")
+            }
             Self::Http(error) => f.write_str(&describe(error)),
         }
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A stream that tells when the first byte was read from it.
 struct FirstByte {
-    stream: Box<dyn Stream>,
+    stream: Stream,
     seen: Option<oneshot::Sender<()>>,
 }
 

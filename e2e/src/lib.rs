@@ -4,6 +4,7 @@
 //! clients of [`rpc`], breaks it, and judges what it saw. Every test first has to hold on the real
 //! etcd (`QUORATE_E2E_SERVER=etcd`), so that it is the store that is judged and not the test.
 
+pub mod authority;
 pub mod binaries;
 pub mod check;
 pub mod check_watch;
@@ -17,6 +18,7 @@ pub mod raw;
 pub mod replay;
 pub mod rpc;
 pub mod script;
+pub mod secure;
 pub mod seed;
 pub mod traffic;
 pub mod verify;

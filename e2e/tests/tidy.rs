@@ -45,6 +45,20 @@ const ANY: &[&str] = &["*"];
 const HOMES: &[(&str, &[&str])] = &[
     ("rocksdb", &["node/src/storage"]),
     ("openraft", &["node/src/raft", "node/tests"]),
+    ("rustls", &["tls"]),
+    ("tokio_rustls", &["tls"]),
+    ("x509_parser", &["tls"]),
+    (
+        "quorate_tls",
+        &[
+            "node/src/api/listen.rs",
+            "node/src/raft/transport",
+            "node/src/server",
+            "node/src/config",
+            "client",
+            "e2e",
+        ],
+    ),
     (
         "tonic",
         &[
@@ -218,7 +232,7 @@ fn libraries_stay_at_home() -> Result<()> {
 #[test]
 fn outsiders_do_not_import_the_node() -> Result<()> {
     let mut faults = Vec::new();
-    for package in ["client", "ctl", "e2e", "bench", "proto"] {
+    for package in ["tls", "client", "ctl", "e2e", "bench", "proto"] {
         let manifest = read(&format!("{package}/Cargo.toml"))?;
         if manifest
             .lines()

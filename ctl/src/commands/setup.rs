@@ -5,7 +5,7 @@ use crate::log::write_error;
 use crate::outcome::{Exit, code};
 use crate::print::{Display, Format};
 use crate::rpc::{Effect, Rpc};
-use quorate_client::{Client, ClientConfig, limits};
+use quorate_client::{Client, ClientConfig, TlsConfig, limits};
 use quorate_proto::etcdserverpb as pb;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ impl Setup {
         if !flags.text("discovery-srv").is_empty() {
             return Err(Exit::error("--discovery-srv is not supported yet"));
         }
-        refuse_tls(call)?;
+        let tls = tls(call)?;
         let user = access(call)?;
         let format = Format::parse(&flags.text("write-out"))
             .ok_or_else(|| Exit::new(code::BAD_FEATURE, "unsupported output format"))?;
@@ -59,7 +59,7 @@ impl Setup {
                 hex: flags.bool("hex"),
                 value_only: false,
             },
-            config: config(call),
+            config: config(call, tls),
             user,
             timeout: flags.duration("command-timeout"),
         })
@@ -125,7 +125,7 @@ impl Setup {
     }
 }
 
-fn config(call: &Call) -> ClientConfig {
+fn config(call: &Call, tls: Option<TlsConfig>) -> ClientConfig {
     let flags = &call.flags;
     let limit = |name: &str, default: usize| match usize::try_from(flags.int(name)) {
         Ok(0) | Err(_) => default,
@@ -142,24 +142,35 @@ fn config(call: &Call) -> ClientConfig {
         keepalive_timeout: flags.duration("keepalive-timeout"),
         max_request_bytes: limit("max-request-bytes", limits::REQUEST_BYTES_MAX),
         max_recv_bytes: limit("max-recv-bytes", limits::RECEIVE_BYTES_MAX),
+        tls,
         ..ClientConfig::default()
     }
 }
 
-fn refuse_tls(call: &Call) -> Result<(), Exit> {
-    for name in ["cert", "key", "cacert"] {
-        if !call.flags.bytes(name).is_empty() {
-            return Err(Exit::error(format!("--{name}: TLS is not supported yet")));
-        }
-        if call.flags.changed(name) {
-            let text = format!("empty string is passed to --{name} option");
-            return Err(Exit::bad_arguments(text));
-        }
+/// What makes a connection secure; none when endpoints without a scheme are plaintext.
+///
+/// etcd: etcdctl/ctlv3/command/global.go (secureCfgFromCmd), client/v3/config.go (newTLSConfig).
+fn tls(call: &Call) -> Result<Option<TlsConfig>, Exit> {
+    let flags = &call.flags;
+    let file = |name: &str| match flags.text(name) {
+        path if !path.is_empty() => Ok(Some(path.into())),
+        _ if flags.changed(name) => Err(Exit::bad_arguments(format!(
+            "empty string is passed to --{name} option"
+        ))),
+        _ => Ok(None),
+    };
+    let config = TlsConfig {
+        cert_file: file("cert")?,
+        key_file: file("key")?,
+        trusted_ca_file: file("cacert")?,
+        server_name: None,
+        insecure_skip_verify: flags.bool("insecure-skip-tls-verify"),
+    };
+    if config == TlsConfig::default() && flags.bool("insecure-transport") {
+        return Ok(None);
     }
-    if !call.flags.bool("insecure-transport") || call.flags.bool("insecure-skip-tls-verify") {
-        return Err(Exit::error("TLS is not supported yet"));
-    }
-    Ok(())
+    config.check().map_err(Exit::bad_arguments)?;
+    Ok(Some(config))
 }
 
 fn access(call: &Call) -> Result<Option<Access>, Exit> {

@@ -63,6 +63,8 @@ impl<S: AsyncWrite + Unpin> Kept<S> {
             }
             self.out.advance(written);
         }
+        // Nothing to do for a socket; TLS may hold records that the socket did not take.
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         if self.out.capacity() > CAPACITY_KEPT_BYTES_MAX {
             self.out = BytesMut::new();
         }

@@ -292,7 +292,8 @@ pub enum Door {
 
 impl Door {
     /// Answers one request: gRPC by its content type, everything else as HTTP.
-    pub fn serve(&self, request: Request<Incoming>, remote: &Arc<str>) -> Serving {
+    /// `secure` says whether it came over TLS.
+    pub fn serve(&self, request: Request<Incoming>, remote: &Arc<str>, secure: bool) -> Serving {
         let (http, scope) = match self {
             Self::Client(grpc, _) if is_grpc(&request) => return grpc.serve(request, remote),
             Self::Client(_, Some(http)) => (Arc::clone(http), Scope::Client),
@@ -308,7 +309,9 @@ impl Door {
                 }));
             }
         };
-        Serving::Other(Box::pin(async move { http.serve(request, scope).await }))
+        Serving::Other(Box::pin(
+            async move { http.serve(request, scope, secure).await },
+        ))
     }
 }
 

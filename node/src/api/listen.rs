@@ -1,5 +1,5 @@
-//! Listeners: binds addresses, accepts connections up to a limit, serves HTTP/1.1 and HTTP/2 on
-//! each, and lets them finish when the node stops.
+//! Listeners: binds addresses, accepts connections up to a limit, has TLS shaken hands on where it
+//! is asked for, serves HTTP/1.1 and HTTP/2 on each, and lets them finish when the node stops.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -12,9 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use quorate_tls::{Guard, Socket as Connection, Welcomed};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::io::InspectReader;
@@ -61,6 +62,8 @@ pub struct Listener {
     socket: ListenerSocket,
     /// The address, for logs.
     pub name: String,
+    /// None: plaintext alone.
+    guard: Option<Guard>,
 }
 
 enum ListenerSocket {
@@ -81,6 +84,7 @@ impl Listener {
                 Ok(Self {
                     socket: ListenerSocket::Tcp(socket),
                     name: host_port.clone(),
+                    guard: None,
                 })
             }
             Address::Unix(path) => {
@@ -90,9 +94,25 @@ impl Listener {
                 Ok(Self {
                     socket: ListenerSocket::Unix(socket),
                     name,
+                    guard: None,
                 })
             }
         }
+    }
+
+    /// Has handshakes of TLS before every connection.
+    pub fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Whether TLS is spoken, be it beside plaintext.
+    pub fn is_secure(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// Whether plaintext is spoken.
+    pub fn is_insecure(&self) -> bool {
+        self.guard.as_ref().is_none_or(Guard::takes_plaintext)
     }
 
     /// The port that was bound, which differs from the one asked for when that was 0.
@@ -133,15 +153,21 @@ impl Listener {
                     continue;
                 }
             };
-            let (builder, door) = (Arc::clone(&builder), door.clone());
-            let watcher = graceful.watcher();
-            match connection {
-                Connection::Tcp(stream) => connections.spawn(serve_connection(
-                    stream, remote, builder, door, watcher, permit,
-                )),
-                Connection::Unix(stream) => connections.spawn(serve_connection(
-                    stream, remote, builder, door, watcher, permit,
-                )),
+            let serving = Serving {
+                remote,
+                builder: Arc::clone(&builder),
+                door: door.clone(),
+                watcher: graceful.watcher(),
+                permit,
+                secure: false,
+            };
+            match (connection, &self.guard) {
+                (connection, Some(guard)) => {
+                    let guard = guard.clone();
+                    connections.spawn(serving.after_handshake(connection, guard, stop.clone()))
+                }
+                (Connection::Tcp(stream), None) => connections.spawn(serving.serve(stream)),
+                (Connection::Unix(stream), None) => connections.spawn(serving.serve(stream)),
             };
             // Those that are done need no memory; how they ended is told where they end.
             while connections.try_join_next().is_some() {}
@@ -171,11 +197,6 @@ impl Listener {
     }
 }
 
-enum Connection {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 type Builder = auto::Builder<EagerExecutor>;
 
 fn builder(options: &ConnectionOptions) -> Builder {
@@ -201,54 +222,84 @@ fn builder(options: &ConnectionOptions) -> Builder {
     builder
 }
 
-/// Serves one connection, from its first byte to its last.
-async fn serve_connection<S>(
-    stream: S,
+/// What serving one connection takes.
+struct Serving {
     remote: String,
     builder: Arc<Builder>,
     door: Door,
     watcher: Watcher,
     permit: OwnedSemaphorePermit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let remote: Arc<str> = remote.into();
-    let caller = Arc::clone(&remote);
-    let unanswered = Unanswered::default();
-    let under_way = unanswered.clone();
-    let service = service_fn(move |request| {
-        let call = under_way.begin();
-        let serving = door.serve(request, &caller);
-        async move {
-            let _call = call;
-            serving.await
+    secure: bool,
+}
+
+impl Serving {
+    /// Shakes hands first, in the connection's own task. A stop does not wait for it.
+    async fn after_handshake(
+        mut self,
+        connection: Connection,
+        guard: Guard,
+        stop: CancellationToken,
+    ) {
+        let welcomed = tokio::select! {
+            welcomed = guard.welcome(connection, &self.remote) => welcomed,
+            () = stop.cancelled() => return,
+        };
+        match welcomed {
+            None => {}
+            Some(Welcomed::Plain(Connection::Tcp(stream))) => self.serve(stream).await,
+            Some(Welcomed::Plain(Connection::Unix(stream))) => self.serve(stream).await,
+            Some(Welcomed::Secure(stream)) => {
+                self.secure = true;
+                self.serve(stream).await;
+            }
         }
-    });
-    let heard = Arc::new(AtomicUsize::new(0));
-    let hear = Arc::clone(&heard);
-    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
-        hear.fetch_add(bytes.len(), Ordering::Relaxed);
-    });
-    let cork = Cork::new(stream);
-    let serving = builder
-        .serve_connection(TokioIo::new(cork.clone()), service)
-        .into_owned();
-    let serving = Box::pin(watcher.watch(serving));
-    let mut serving = LastInLine::new(serving, cork, unanswered);
-    // Before it knows which protocol is spoken, nothing else limits its wait.
-    let served = match tokio::time::timeout(HEAD_TIMEOUT, &mut serving).await {
-        Ok(served) => served,
-        Err(_) if heard.load(Ordering::Relaxed) < PREFACE_BYTES => {
-            tracing::debug!(%remote, "a connection said nothing");
-            return;
-        }
-        Err(_) => serving.await,
-    };
-    if let Some(Err(error)) = served {
-        tracing::debug!(%error, %remote, "a connection broke");
     }
-    // For the next connection.
-    drop(permit);
+
+    /// Serves one connection, from its first byte to its last.
+    async fn serve<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let remote: Arc<str> = self.remote.into();
+        let (door, secure) = (self.door, self.secure);
+        let caller = Arc::clone(&remote);
+        let unanswered = Unanswered::default();
+        let under_way = unanswered.clone();
+        let service = service_fn(move |request| {
+            let call = under_way.begin();
+            let serving = door.serve(request, &caller, secure);
+            async move {
+                let _call = call;
+                serving.await
+            }
+        });
+        let heard = Arc::new(AtomicUsize::new(0));
+        let hear = Arc::clone(&heard);
+        let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+            hear.fetch_add(bytes.len(), Ordering::Relaxed);
+        });
+        let cork = Cork::new(stream);
+        let serving = self
+            .builder
+            .serve_connection(TokioIo::new(cork.clone()), service)
+            .into_owned();
+        let serving = Box::pin(self.watcher.watch(serving));
+        let mut serving = LastInLine::new(serving, cork, unanswered);
+        // Before it knows which protocol is spoken, nothing else limits its wait.
+        let served = match tokio::time::timeout(HEAD_TIMEOUT, &mut serving).await {
+            Ok(served) => served,
+            Err(_) if heard.load(Ordering::Relaxed) < PREFACE_BYTES => {
+                tracing::debug!(%remote, "a connection said nothing");
+                return;
+            }
+            Err(_) => serving.await,
+        };
+        if let Some(Err(error)) = served {
+            tracing::debug!(%error, %remote, "a connection broke");
+        }
+        // For the next connection.
+        drop(self.permit);
+    }
 }
 
 fn bind_tcp(host_port: &str, options: &ConnectionOptions) -> io::Result<TcpListener> {

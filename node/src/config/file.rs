@@ -16,12 +16,12 @@ const SECTIONS: [(&str, &str); 4] = [
 ];
 
 /// Names inside the two TLS sections that differ from the flag's.
-const TLS_NAMES: [(&str, &str); 4] = [
+const TLS_NAMES: [(&str, &str); 5] = [
     ("peer-allowed-cn", "peer-cert-allowed-cn"),
     ("peer-allowed-hostname", "peer-cert-allowed-hostname"),
     ("allowed-hostname", "client-cert-allowed-hostname"),
-    // etcd has no flag of this name for clients, yet reads the key.
-    ("allowed-cn", "client-cert-allowed-hostname"),
+    ("allowed-cn", "client-cert-allowed-cn"),
+    ("crl-file", "client-crl-file"),
 ];
 
 /// Reads the file at `path`.
@@ -117,6 +117,7 @@ mod tests {
              log-outputs: [stderr, /tmp/x.log]\n\
              client-transport-security:\n  cert-file: a.pem\n  client-cert-auth: true\n\
              peer-transport-security:\n  trusted-ca-file: ca.pem\n  allowed-cn: [x, y]\n\
+             \x20 skip-client-san-verification: true\n\
              socket-options:\n  reuse-port: true\n\
              what: 1\n",
         )
@@ -131,6 +132,7 @@ mod tests {
         assert!(values.bool("client-cert-auth"));
         assert_eq!(values.text("peer-trusted-ca-file"), "ca.pem");
         assert_eq!(values.text("peer-cert-allowed-cn"), "x,y");
+        assert!(values.bool("peer-skip-client-san-verification"));
         assert!(values.bool("socket-reuse-port"));
         assert_eq!(values.notices.len(), 1);
         assert_eq!(values.notices[0].flag, "what");

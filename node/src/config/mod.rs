@@ -8,6 +8,7 @@ pub mod file;
 pub mod gates;
 pub mod help;
 pub mod parts;
+pub mod security;
 pub mod source;
 pub mod table;
 pub mod urls;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use parts::{Cluster, Compaction, Http, Limits, Listen, Log, Retention};
+use security::Security;
 use source::Values;
 pub use source::{Error, Notice};
 use table::Effect;
@@ -44,6 +46,7 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     pub slow_request: Duration,
     pub http: Http,
+    pub security: Security,
     pub log: Log,
     pub metrics_extensive: bool,
     /// To be told once logs are set up.
@@ -99,6 +102,7 @@ impl Config {
             watch_progress_interval: values.duration("watch-progress-notify-interval"),
             slow_request: values.duration("warning-unary-request-duration"),
             http: Http::from_values(&values),
+            security: Security::from_values(&mut values)?,
             log: Log::from_values(&values),
             metrics_extensive: values.text("metrics") == "extensive",
             notices: std::mem::take(&mut values.notices),
@@ -119,13 +123,8 @@ impl Config {
         ];
         for url in bound.into_iter().flatten() {
             url.check_bind().map_err(Error::Invalid)?;
-            if url.is_secure() {
-                return Err(Error::Invalid(format!(
-                    "{}: TLS is not supported yet",
-                    url.text
-                )));
-            }
         }
+        self.security.check(listen)?;
         let advertised = |flag, form, urls: &[Url]| {
             urls.iter().try_for_each(Url::check_host).map_err(|error| {
                 let urls = urls::texts(urls).join(",");

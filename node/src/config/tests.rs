@@ -54,25 +54,9 @@ fn old_names_lead_to_flags_and_gates_that_exist() {
 
 #[test]
 fn what_would_be_less_safe_is_refused() {
-    for line in [
-        "--cert-file=a.pem",
-        "--client-cert-auth",
-        "--trusted-ca-file=ca.pem",
-        "--peer-auto-tls=true",
-        "--force-new-cluster",
-        "--discovery-token=x",
-        "--wal-dir=/w",
-    ] {
+    for line in ["--force-new-cluster", "--discovery-token=x", "--wal-dir=/w"] {
         assert!(run(line).is_err(), "{line}");
     }
-    assert_eq!(
-        invalid("--auto-tls"),
-        "--auto-tls=true: TLS is not supported yet, and serving without it is not what was asked"
-    );
-    assert_eq!(
-        invalid("--listen-peer-urls=https://127.0.0.1:1"),
-        "https://127.0.0.1:1: TLS is not supported yet"
-    );
     // At its default, even spelled out, nothing is asked for.
     run("--client-cert-auth=false --auto-tls=0 --cert-file=").expect("nothing is asked for");
 }
@@ -218,5 +202,79 @@ fn help_and_version_come_first() {
     let help = help::flags();
     for flag in table::all() {
         assert!(help.contains(&format!("--{} ", flag.name)), "{}", flag.name);
+    }
+}
+
+#[test]
+fn tls_is_read_for_both_sides() {
+    use quorate_tls::{Allowed, Version};
+    let config = run(
+        "--cert-file=c.pem --key-file=k.pem --trusted-ca-file=ca.pem \
+         --client-crl-file=l.crl --client-cert-allowed-hostname=a,b --tls-min-version=TLS1.3 \
+         --listen-client-urls=https://127.0.0.1:1 --advertise-client-urls=https://127.0.0.1:1 \
+         --peer-auto-tls --peer-cert-allowed-cn=x --peer-crl-file=p.crl \
+         --listen-peer-urls=https://127.0.0.1:2 --peer-skip-client-san-verification \
+         --quorate-tls-migration=peer",
+    )
+    .expect("it is in order");
+    let security = &config.security;
+    let (client, peer) = (&security.client, &security.peer);
+    let files = [
+        (&client.options.cert_file, "c.pem"),
+        (&client.options.key_file, "k.pem"),
+        (&client.options.trusted_ca_file, "ca.pem"),
+        (&client.options.crl_file, "l.crl"),
+        (&peer.options.crl_file, "p.crl"),
+        (&peer.options.cert_file, ""),
+    ];
+    for (path, expected) in files {
+        assert_eq!(path, &PathBuf::from(expected));
+    }
+    assert!(!client.auto && peer.auto && !client.migrating && peer.migrating);
+    assert!(security.skip_peer_addresses);
+    let hosts = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(client.options.allowed, Allowed::Hostnames(hosts));
+    assert_eq!(
+        peer.options.allowed,
+        Allowed::CommonNames(vec!["x".to_owned()])
+    );
+    assert_eq!(peer.options.min_version, Some(Version::Tls13));
+}
+
+#[test]
+fn tls_that_does_not_fit_together_is_refused_in_the_words_of_etcd() {
+    for (line, says) in [
+        (
+            "--listen-metrics-urls=https://127.0.0.1:1",
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+        ),
+        (
+            "--listen-peer-urls=https://127.0.0.1:1",
+            "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented \
+             (--peer-cert-file, --peer-key-file)",
+        ),
+        (
+            "--tls-min-version=TLS1.3 --tls-max-version=TLS1.2",
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (
+            "--tls-min-version=TLS1.3 --cipher-suites=TLS_AES_128_GCM_SHA256",
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (
+            "--peer-cert-allowed-cn=a --peer-cert-allowed-hostname=b",
+            "AllowedCNs and AllowedHostnames are mutually exclusive \
+             (cns=[\"a\"], hostnames=[\"b\"])",
+        ),
+        (
+            "--quorate-tls-migration=peer",
+            "--quorate-tls-migration=peer needs --peer-cert-file and --peer-key-file",
+        ),
+        (
+            "--quorate-tls-migration=all",
+            "--quorate-tls-migration: \"all\" is no side; they are [\"client\", \"peer\"]",
+        ),
+    ] {
+        assert_eq!(invalid(line), says, "{line}");
     }
 }

@@ -10,16 +10,19 @@
 
 mod member;
 mod metrics;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_tls::Guard;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::member::replica_config;
 use self::metrics::Metrics;
+use self::tls::Tls;
 use crate::api::auth::AuthService;
 use crate::api::cluster::ClusterService;
 use crate::api::door::{Door, GrpcDoor, Services};
@@ -96,7 +99,8 @@ impl Server {
             keepalive_interval: config.listen.keepalive_interval,
             keepalive_timeout: config.listen.keepalive_timeout,
         };
-        let listeners = Listeners::bind(&config, &options)?;
+        let tls = Tls::load(&config)?;
+        let listeners = Listeners::bind(&config, &options, &tls)?;
         let metrics = Metrics::new(&config);
         let replica_config = replica_config(&config)?;
         tracing::info!(
@@ -110,7 +114,10 @@ impl Server {
         let transport = GrpcTransport::new(
             replica_config.raft.member_id,
             replica_config.raft.cluster_id,
-            GrpcOptions::default(),
+            GrpcOptions {
+                dialer: tls.dialer,
+                ..GrpcOptions::default()
+            },
         );
         let replica = Replica::start(replica_config, Arc::new(transport)).await;
         let replica = replica.map_err(|error| error.to_string())?;
@@ -170,7 +177,7 @@ impl Server {
         });
         let grpc = Arc::new(grpc);
         let beside = listeners.client_http.is_empty().then(|| Arc::clone(&http));
-        let ready = self.ready(listeners.client.iter().map(|l| l.name.clone()).collect());
+        let ready = self.ready(&listeners.client);
         self.tasks.spawn(ready);
         let peers = Door::Peers(PeerDoor::service(Arc::clone(replica)));
         let client_http = Door::Http(Arc::clone(&http), Scope::Client);
@@ -207,7 +214,14 @@ impl Server {
     }
 
     /// Tells once that a linearizable read works and that the others know this member.
-    fn ready(&self, addresses: Vec<String>) -> impl Future<Output = &'static str> + use<> {
+    fn ready(&self, listeners: &[Listener]) -> impl Future<Output = &'static str> + use<> {
+        let secure = |listener: &Listener| listener.is_secure().then_some("securely");
+        let insecure = |listener: &Listener| listener.is_insecure().then_some("insecurely");
+        let ways = listeners.iter().flat_map(|listener| {
+            let ways = secure(listener).into_iter().chain(insecure(listener));
+            ways.map(|way| (listener.name.clone(), way))
+        });
+        let ways: Vec<(String, &str)> = ways.collect();
         let (replica, stop) = (Arc::clone(&self.replica), self.stop.clone());
         async move {
             let readable = async {
@@ -222,11 +236,11 @@ impl Server {
                 () = stop.cancelled() => return READINESS,
             }
             tracing::info!("ready to serve client requests");
-            for address in addresses {
+            for (address, way) in ways {
                 tracing::info!(
                     traffic = "grpc+http",
                     address,
-                    "serving client traffic insecurely"
+                    "serving client traffic {way}"
                 );
             }
             notify_systemd();
@@ -273,19 +287,43 @@ impl Server {
 const READINESS: &str = "readiness";
 
 impl Listeners {
-    fn bind(config: &Config, options: &ConnectionOptions) -> Result<Self, String> {
-        let bind = |urls: &[Url]| -> Result<Vec<Listener>, String> {
-            urls.iter()
-                .map(|url| Listener::bind(&address(url), options))
-                .collect()
+    fn bind(config: &Config, options: &ConnectionOptions, tls: &Tls) -> Result<Self, String> {
+        let client = |urls| {
+            bind(urls, options, |secure, plain| {
+                tls.client_guard(secure, plain)
+            })
         };
+        let listen = &config.listen;
         Ok(Self {
-            client: bind(&config.listen.client)?,
-            client_http: bind(&config.listen.client_http)?,
-            metrics: bind(&config.listen.metrics)?,
-            peer: bind(&config.listen.peer)?,
+            client: client(&listen.client)?,
+            client_http: client(&listen.client_http)?,
+            metrics: client(&listen.metrics)?,
+            peer: bind(&listen.peer, options, |secure, plain| {
+                tls.peer_guard(secure, plain)
+            })?,
         })
     }
+}
+
+/// Binds every address once. One that stands under both schemes takes both, as in etcd.
+fn bind(
+    urls: &[Url],
+    options: &ConnectionOptions,
+    guard: impl Fn(bool, bool) -> Option<Guard>,
+) -> Result<Vec<Listener>, String> {
+    let mut addresses: Vec<(Address, bool, bool)> = Vec::new();
+    for url in urls {
+        let (address, secure) = (address(url), url.is_secure());
+        match addresses.iter_mut().find(|(known, ..)| *known == address) {
+            Some(known) => (known.1, known.2) = (known.1 || secure, known.2 || !secure),
+            None => addresses.push((address, secure, !secure)),
+        }
+    }
+    let bound = addresses.into_iter().map(|(address, secure, insecure)| {
+        let listener = Listener::bind(&address, options)?;
+        Ok(listener.guarded(guard(secure, insecure)))
+    });
+    bound.collect()
 }
 
 fn address(url: &Url) -> Address {

@@ -1,11 +1,10 @@
 //! Flags of TLS and auth.
 
-use super::Effect::{Idle, Refused, Works};
-use super::Kind::{Bool, Choice, Text, Texts, Uint, UrlsOrStar};
+use super::Effect::{Idle, Works};
+use super::Kind::{Bool, Text, Texts, Uint, UrlsOrStar};
 use super::{Flag, Section, row};
 
 const NO_AUTH: &str = "auth is not supported yet, so it cannot be enabled";
-const NO_TLS: &str = "TLS is not supported yet, and serving without it is not what was asked";
 
 pub const FLAGS: &[Flag] = &[
     row(
@@ -13,7 +12,7 @@ pub const FLAGS: &[Flag] = &[
         "cert-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the client server TLS cert file.",
     ),
     row(
@@ -21,7 +20,7 @@ pub const FLAGS: &[Flag] = &[
         "key-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the client server TLS key file.",
     ),
     row(
@@ -29,15 +28,15 @@ pub const FLAGS: &[Flag] = &[
         "client-cert-file",
         Text,
         "",
-        Refused(NO_TLS),
-        "Path to the certificate this server shows as a client.",
+        Works,
+        "Path to the certificate this server shows as a client (checked, and not needed here).",
     ),
     row(
         Section::Security,
         "client-key-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the key of client-cert-file.",
     ),
     row(
@@ -45,7 +44,7 @@ pub const FLAGS: &[Flag] = &[
         "client-cert-auth",
         Bool,
         "false",
-        Refused(NO_TLS),
+        Works,
         "Enable client cert authentication.",
     ),
     row(
@@ -53,7 +52,7 @@ pub const FLAGS: &[Flag] = &[
         "client-crl-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the client certificate revocation list file.",
     ),
     row(
@@ -61,15 +60,23 @@ pub const FLAGS: &[Flag] = &[
         "client-cert-allowed-hostname",
         Texts,
         "",
-        Refused(NO_TLS),
+        Works,
         "SAN hostnames that client certificates may have.",
+    ),
+    row(
+        Section::Security,
+        "client-cert-allowed-cn",
+        Texts,
+        "",
+        Works,
+        "Common names that client certificates may have (etcd has it in its file alone).",
     ),
     row(
         Section::Security,
         "trusted-ca-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the client server TLS trusted CA cert file.",
     ),
     row(
@@ -77,7 +84,7 @@ pub const FLAGS: &[Flag] = &[
         "auto-tls",
         Bool,
         "false",
-        Refused(NO_TLS),
+        Works,
         "Client TLS using generated certificates.",
     ),
     row(
@@ -85,7 +92,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-cert-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the peer server TLS cert file.",
     ),
     row(
@@ -93,7 +100,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-key-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the peer server TLS key file.",
     ),
     row(
@@ -101,7 +108,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-client-cert-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the certificate shown to peers.",
     ),
     row(
@@ -109,7 +116,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-client-key-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the key of peer-client-cert-file.",
     ),
     row(
@@ -117,7 +124,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-client-cert-auth",
         Bool,
         "false",
-        Refused(NO_TLS),
+        Works,
         "Enable peer client cert authentication.",
     ),
     row(
@@ -125,7 +132,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-trusted-ca-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the peer server TLS trusted CA file.",
     ),
     row(
@@ -133,7 +140,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-cert-allowed-cn",
         Texts,
         "",
-        Refused(NO_TLS),
+        Works,
         "Common names that peer certificates may have.",
     ),
     row(
@@ -141,7 +148,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-cert-allowed-hostname",
         Texts,
         "",
-        Refused(NO_TLS),
+        Works,
         "SAN hostnames that peer certificates may have.",
     ),
     row(
@@ -149,7 +156,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-auto-tls",
         Bool,
         "false",
-        Refused(NO_TLS),
+        Works,
         "Peer TLS using generated certificates.",
     ),
     row(
@@ -157,7 +164,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-crl-file",
         Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Path to the peer certificate revocation list file.",
     ),
     row(
@@ -165,7 +172,7 @@ pub const FLAGS: &[Flag] = &[
         "peer-skip-client-san-verification",
         Bool,
         "false",
-        Idle("TLS is not supported yet"),
+        Works,
         "Skip the check of SANs in peers' client certificates.",
     ),
     row(
@@ -173,7 +180,7 @@ pub const FLAGS: &[Flag] = &[
         "self-signed-cert-validity",
         Uint,
         "1",
-        Idle("TLS is not supported yet"),
+        Works,
         "Years for which generated certificates are valid.",
     ),
     row(
@@ -181,24 +188,32 @@ pub const FLAGS: &[Flag] = &[
         "cipher-suites",
         Texts,
         "",
-        Refused(NO_TLS),
+        Works,
         "TLS cipher suites between client, server and peers.",
     ),
     row(
         Section::Security,
         "tls-min-version",
-        Choice(&["TLS1.2", "TLS1.3"]),
+        Text,
         "TLS1.2",
-        Refused(NO_TLS),
+        Works,
         "Minimum TLS version.",
     ),
     row(
         Section::Security,
         "tls-max-version",
-        Choice(&["", "TLS1.2", "TLS1.3"]),
+        Text,
         "",
-        Refused(NO_TLS),
+        Works,
         "Maximum TLS version (empty is the newest).",
+    ),
+    row(
+        Section::Security,
+        "quorate-tls-migration",
+        Texts,
+        "",
+        Works,
+        "Sides (client, peer) that change between plaintext and TLS and so take both.",
     ),
     row(
         Section::Security,

@@ -2,15 +2,20 @@
 //! each call marked with the cluster and the members it is meant for.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use quorate_proto::quorate::peer;
 use quorate_proto::quorate::peer::peer_client::PeerClient;
+use quorate_tls::Dialer;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -36,6 +41,8 @@ pub struct GrpcOptions {
     /// How often a connection is pinged, and how long the answer may take.
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
+    /// Makes the connections.
+    pub dialer: Dialer,
 }
 
 impl Default for GrpcOptions {
@@ -44,6 +51,7 @@ impl Default for GrpcOptions {
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(1),
             keepalive_timeout: Duration::from_secs(3),
+            dialer: Dialer::default(),
         }
     }
 }
@@ -113,7 +121,13 @@ impl GrpcTransport {
             member: to.id,
             reason,
         };
+        // It names the calls alone; the connector looks at all URLs.
         let first = to.urls.split(',').next().unwrap_or_default();
+        let first = if first.starts_with("unix") {
+            "http://localhost"
+        } else {
+            first
+        };
         let endpoint = Endpoint::from_shared(first.to_owned())
             .map_err(|error| unreachable(format!("peer URL {first:?}: {error}")))?;
         Ok(endpoint
@@ -124,8 +138,49 @@ impl GrpcTransport {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
-            .connect_lazy())
+            .connect_with_connector_lazy(connector(self.options.dialer.clone(), to)))
     }
+}
+
+/// Connects to a peer. What is wrong with TLS is told once, until it works or differs.
+fn connector(
+    dialer: Dialer,
+    to: &PeerAddress,
+) -> impl tower::Service<
+    Uri,
+    Response = TokioIo<quorate_tls::Stream>,
+    Error = std::io::Error,
+    Future: Send,
+> + Send
++ 'static {
+    let (member, urls) = (format!("{:x}", to.id), Arc::<str>::from(to.urls.as_str()));
+    let told = Arc::new(Mutex::new(String::new()));
+    tower::service_fn(move |_: Uri| {
+        let (dialer, urls) = (dialer.clone(), Arc::clone(&urls));
+        let (member, told) = (member.clone(), Arc::clone(&told));
+        async move {
+            let dialed = dialer.dial(&urls).await;
+            let is_tls = |error: &std::io::Error| {
+                matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other)
+            };
+            match &dialed {
+                Ok(stream) => {
+                    told.lock().clear();
+                    // Whoever changes a cluster to TLS waits until nobody is left in plaintext.
+                    if dialer.either {
+                        let tls = stream.is_secure();
+                        tracing::info!(peer = member, tls, "connected to a peer");
+                    }
+                }
+                Err(error) if is_tls(error) && *told.lock() != error.to_string() => {
+                    tracing::warn!(peer = member, %error, "cannot speak TLS with a peer");
+                    *told.lock() = error.to_string();
+                }
+                Err(_) => {}
+            }
+            dialed.map(TokioIo::new)
+        }
+    })
 }
 
 /// What may be on its way unread: one full batch and more.
