@@ -187,7 +187,7 @@ pub fn ctl_flags(urls: &str, authority: &Path, pair: Option<&Pair>) -> Vec<Strin
         format!("--endpoints={urls}"),
         format!("--cacert={}", authority.display()),
     ];
-    for pair in pair {
+    if let Some(pair) = pair {
         flags.push(format!("--cert={}", pair.cert.display()));
         flags.push(format!("--key={}", pair.key.display()));
     }

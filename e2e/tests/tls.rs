@@ -229,14 +229,11 @@ async fn only_allowed_names_are_let_in() -> Result<()> {
         ..files.tls()
     };
     let kind = Kind::under_test()?;
-    if kind == Kind::Etcd {
-        // etcd's gateway calls itself with its own certificate, which would need the name.
-        given.push("--enable-grpc-gateway=false".to_owned());
-    }
+    // etcd's gateway calls itself with its own certificate, which would need the name.
+    given.push("--enable-grpc-gateway=false".to_owned());
     let cluster = start(kind, 3, BOTH, given, Some(friendly)).await?;
     let urls = urls(&cluster);
     let flags = ctl_flags(&urls, &authority.file, Some(&friend));
-    // The client too asks the server for nothing but its own names, so this only works one way.
     works(Kind::Etcd, &flags, &["put", "k", "v"], "OK").await?;
     refused(&ctl_flags(&urls, &authority.file, Some(&files.client))).await
 }
@@ -263,7 +260,8 @@ async fn is_left_alone(flags: Vec<String>, wrong: Vec<String>, says: &str) -> Re
     .await
     .with_context(|| two[0].log_tail().unwrap_or_default())?;
     let ready = third[0].log()?.contains(quorate_e2e::process::READY_LINE);
-    ensure!(!ready, "the stranger serves");
+    // A member of etcd also learns through the connections that others make to it.
+    ensure!(kind == Kind::Etcd || !ready, "the stranger serves");
     Ok(())
 }
 
@@ -311,7 +309,8 @@ async fn a_revoked_peer_is_left_alone() -> Result<()> {
 
 #[tokio::test]
 async fn members_make_their_own_certificates() -> Result<()> {
-    let kind = Kind::under_test()?;
+    // Those of etcd are P-521, which our client cannot read.
+    let kind = Kind::Quorate;
     let flags = vec!["--auto-tls".to_owned(), "--peer-auto-tls".to_owned()];
     let unseen = TlsConfig {
         insecure_skip_verify: true,
@@ -354,6 +353,8 @@ async fn one_address_under_both_schemes_takes_both() -> Result<()> {
     let kind = Kind::under_test()?;
     let mut options = quorate_e2e::cluster::Options::new(kind, 1);
     options.extra_flags = files.flags(CLIENT);
+    let hosts = "--host-whitelist=somebody.test".to_owned();
+    options.extra_flags.push(hosts);
     let (mut specs, dir) = quorate_e2e::cluster::specs(&options)?;
     let port = specs[0].client_port;
     specs[0].extra_flags.push(format!(
@@ -362,11 +363,50 @@ async fn one_address_under_both_schemes_takes_both() -> Result<()> {
     let members = specs.into_iter().map(quorate_e2e::process::Process::start);
     let mut cluster = Cluster::from_parts(members.collect::<Result<_>>()?, dir);
     cluster.ready().await?;
-    https_get(port, "/health", &files.tls()).await?;
+    // Over TLS, the certificate vouches for the host; in plaintext, the list of hosts counts.
+    let health = https_get(port, "/health", &files.tls()).await?;
+    ensure!(health.contains("\"health\":\"true\""), "{health}");
     let plain = TcpStream::connect(("127.0.0.1", port)).await?;
     let health = secure::get(plain, "/health").await?;
-    ensure!(health.contains("\"health\":\"true\""), "{health}");
+    ensure!(health.starts_with("HTTP/1.1 421 "), "{health}");
     refused(&ctl_flags(&urls(&cluster), &files.authority.file, None)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn versions_and_suites_are_chosen() -> Result<()> {
+    let files = Files::new()?;
+    let kind = Kind::under_test()?;
+    let with = |suite: &str| {
+        let mut flags = files.flags(CLIENT);
+        flags.push("--tls-max-version=TLS1.2".to_owned());
+        flags.push(format!("--cipher-suites={suite}"));
+        flags
+    };
+    let fits = with("TLS_RSA_WITH_AES_256_GCM_SHA384,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
+    let cluster = start(kind, 1, CLIENT, fits, Some(files.tls())).await?;
+    let flags = ctl_flags(&urls(&cluster), &files.authority.file, Some(&files.client));
+    for tool in TOOLS {
+        works(tool, &flags, &["put", "k", "v"], "OK").await?;
+    }
+    // The certificate is ECDSA, and this suite is for RSA: nothing can be agreed on.
+    let mut options = quorate_e2e::cluster::Options::new(kind, 1);
+    options.extra_flags = with("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
+    let (mut specs, dir) = quorate_e2e::cluster::specs(&options)?;
+    secure::set_urls(&mut specs, CLIENT);
+    let port = specs[0].client_port;
+    let members = specs.into_iter().map(quorate_e2e::process::Process::start);
+    let cluster = Cluster::from_parts(members.collect::<Result<_>>()?, dir);
+    wait::until("a member that is up", Duration::from_secs(30), async || {
+        let ready = cluster.members[0]
+            .log()?
+            .contains("serving client traffic securely");
+        Ok(ready.then_some(()))
+    })
+    .await?;
+    let error = https_get(port, "/health", &files.tls()).await.err();
+    let text = format!("{:#}", error.context("a handshake that fails")?);
+    ensure!(text.contains("handshake failure"), "{text}");
     Ok(())
 }
 
@@ -405,6 +445,22 @@ fn mixed(cert: &Pair, key: &Pair) -> Pair {
         cert: cert.cert.clone(),
         key: key.key.clone(),
     }
+}
+
+/// Starts a member that must end with exit code 1 and these words.
+async fn fails_to_start(flags: Vec<String>, says: &str) -> Result<()> {
+    let mut options = quorate_e2e::cluster::Options::new(Kind::Quorate, 1);
+    options.extra_flags = flags;
+    let (mut specs, _dir) = quorate_e2e::cluster::specs(&options)?;
+    secure::set_urls(&mut specs, CLIENT);
+    let spec = specs.pop().context("one member")?;
+    let mut process = quorate_e2e::process::Process::start(spec)?;
+    let status = process.ended(Duration::from_secs(20)).await?;
+    let log = process.log()?;
+    ensure!(status.code() == Some(1), "{says}: {status}: {log}");
+    let log = log.replace('\\', "");
+    ensure!(log.contains(says), "{says:?} is not told: {log}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -468,17 +524,7 @@ async fn a_start_with_wrong_files_fails_and_names_them() -> Result<()> {
             "foreign.crl: the revocation list was issued by",
         ),
     ] {
-        let mut options = quorate_e2e::cluster::Options::new(Kind::Quorate, 1);
-        options.extra_flags = flags;
-        let (mut specs, _dir) = quorate_e2e::cluster::specs(&options)?;
-        secure::set_urls(&mut specs, CLIENT);
-        let spec = specs.pop().context("one member")?;
-        let mut process = quorate_e2e::process::Process::start(spec)?;
-        let status = process.ended(Duration::from_secs(20)).await?;
-        let log = process.log()?;
-        ensure!(status.code() == Some(1), "{says}: {status}: {log}");
-        let log = log.replace('\\', "");
-        ensure!(log.contains(says), "{says:?} is not told: {log}");
+        fails_to_start(flags, says).await?;
     }
     Ok(())
 }

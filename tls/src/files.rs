@@ -132,7 +132,7 @@ impl Material {
         let (ca, crl) = (&options.trusted_ca_file, &options.crl_file);
         let authorities = match ca.as_os_str().is_empty() {
             true => Vec::new(),
-            false => certificates(ca, contents.of(ca))?,
+            false => unexpired(ca, certificates(ca, contents.of(ca))?)?,
         };
         let revoked = match crl.as_os_str().is_empty() {
             true => Revoked::new(),
@@ -163,6 +163,31 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
         Err(_) => "tls: failed to find any PEM data in certificate input",
     };
     Err(Error::file(path, reason))
+}
+
+/// Leaves out authorities whose time is over: Go believes none of them, webpki does not look.
+fn unexpired(
+    path: &Path,
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let mut left = Vec::with_capacity(authorities.len());
+    for authority in authorities {
+        let parsed = Leaf::parse(&authority).map_err(|reason| Error::file(path, reason))?;
+        if seconds_since_end(&parsed).is_none() {
+            left.push(authority);
+        }
+    }
+    match left.is_empty() {
+        true => Err(Error::file(path, "x509: every CA in it has expired")),
+        false => Ok(left),
+    }
+}
+
+/// How long ago a certificate's time ended, if it did.
+fn seconds_since_end(leaf: &Leaf) -> Option<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let end = u64::try_from(leaf.not_after).unwrap_or_default();
+    now.unwrap_or_default().as_secs().checked_sub(end + 1)
 }
 
 fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
@@ -208,14 +233,10 @@ fn pair(
         }
         Err(error) => return Err(Error::file(cert_file, format!("x509: {error}"))),
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_secs();
-    if u64::try_from(leaf.not_after).unwrap_or_default() < now {
-        let ended = UNIX_EPOCH + Duration::from_secs(leaf.not_after.unsigned_abs());
-        let ago = SystemTime::now().duration_since(ended).unwrap_or_default();
+    if let Some(seconds) = seconds_since_end(&leaf) {
         let reason = format!(
             "x509: certificate has expired {} hours ago, at Unix time {}",
-            ago.as_secs() / 3_600,
+            seconds / 3_600,
             leaf.not_after
         );
         return Err(Error::file(cert_file, reason));
