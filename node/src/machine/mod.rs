@@ -5,6 +5,7 @@
 pub mod compaction;
 mod compare;
 mod count;
+mod export;
 mod hash;
 mod history;
 mod lease;
