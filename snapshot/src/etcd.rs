@@ -20,6 +20,22 @@ pub const MEMBERS: &[u8] = b"members";
 pub const MEMBERS_REMOVED: &[u8] = b"members_removed";
 pub const META: &[u8] = b"meta";
 
+/// All of them, in the order in which they lie in the file.
+pub const BUCKETS: [&[u8]; 10] = [
+    ALARM,
+    AUTH,
+    AUTH_ROLES,
+    AUTH_USERS,
+    CLUSTER,
+    KEY,
+    LEASE,
+    MEMBERS,
+    MEMBERS_REMOVED,
+    META,
+];
+/// The newest storage version that is understood, major and minor.
+const STORAGE_VERSION_MAX: (u64, u64) = (3, 7);
+
 // Keys of the bucket `meta`.
 pub const CONF_STATE: &[u8] = b"confState";
 pub const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -87,6 +103,34 @@ pub fn decode_revision(key: &[u8]) -> Result<Revision, Error> {
 /// When it is no revision.
 pub fn decode_compaction(value: &[u8]) -> Result<i64, Error> {
     decode_revision(value).map(|revision| revision.main)
+}
+
+/// A number in the bucket `meta`.
+///
+/// # Errors
+/// When it is none.
+pub fn number(value: &[u8]) -> Result<u64, Error> {
+    let number = value.try_into().map(u64::from_be_bytes);
+    number.map_err(|_| Error::content(META, "a number that has not 8 bytes"))
+}
+
+/// Refuses a file of a newer etcd, which may hold what we do not know.
+///
+/// # Errors
+/// When `value` is no storage version, or one that is newer than ours.
+pub fn check_storage_version(value: &[u8]) -> Result<(), Error> {
+    let shown = String::from_utf8_lossy(value);
+    let mut parts = shown.split('.').map(str::parse::<u64>);
+    let version = match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => return Err(Error::content(META, format!("storage version {shown:?}"))),
+    };
+    let (major, minor) = STORAGE_VERSION_MAX;
+    if version > STORAGE_VERSION_MAX {
+        let what = format!("storage version {shown} is newer than {major}.{minor}");
+        return Err(Error::content(META, what));
+    }
+    Ok(())
 }
 
 /// The key of the record that `value` of the bucket `key` is.

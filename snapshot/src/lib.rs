@@ -13,17 +13,24 @@
 
 pub mod etcd;
 mod format;
+pub mod identity;
+mod manifest;
 mod plan;
 mod reader;
+mod restore;
 
 mod status;
+mod wal;
 mod walk;
 mod writer;
 
+pub use manifest::Manifest;
 pub use plan::Plan;
 pub use reader::{Digest, File};
+pub use restore::{Restore, restore};
 
 pub use status::Status;
+pub use wal::Wal;
 pub use writer::Writer;
 
 /// Why a snapshot file cannot be read or written.

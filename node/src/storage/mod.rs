@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod db;
+pub mod import;
 pub mod layout;
 pub mod log;
 mod options;
