@@ -1,5 +1,5 @@
-//! What our `snapshot restore` writes beside the file: whose it is. etcdutl writes a write-ahead log
-//! instead, which says the same.
+//! What our `snapshot restore` writes beside the file: whose it is. etcdutl writes a write-ahead
+//! log instead, which says the same.
 
 use std::fs;
 use std::io::{self, Write};

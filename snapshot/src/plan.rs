@@ -6,7 +6,8 @@
 //! ```
 //! A branch lies right behind its last child, so that a bucket's root is its last page and the
 //! file's root is the file's last page; both are known once the leaves are counted. Branches have
-//! the same number of children, or one less than others, so never only one: bbolt cannot merge that.
+//! the same number of children, or one less than others, so never only one: bbolt cannot merge
+//! that.
 
 use super::format::{ELEMENT_BYTES, PAGE_BYTES, PAGE_HEADER_BYTES};
 use super::{Entries, Error};

@@ -90,7 +90,10 @@ impl Wal {
         named: &mut bool,
     ) -> Result<(), Error> {
         let file = fs::File::open(path).map_err(|error| io_error(path, error))?;
-        let length = file.metadata().map_err(|error| io_error(path, error))?.len();
+        let length = file
+            .metadata()
+            .map_err(|error| io_error(path, error))?
+            .len();
         let mut file = BufReader::new(file);
         let mut offset = 0;
         loop {

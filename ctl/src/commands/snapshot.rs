@@ -98,7 +98,7 @@ pub static MIGRATE: Command = Command {
         Flag::text(
             "target-version",
             "",
-            "Target etcd version to migrate contents of data dir. Minimal value 3.5. Format \"X.Y\"",
+            "Target etcd version to migrate contents of data dir, as \"X.Y\". Minimal value 3.5.",
         ),
     ],
     run: Some(|_| Box::pin(async { Err(not_there_yet("migrate")) })),

@@ -44,7 +44,8 @@ async fn run(mut call: Call) -> Result<(), Exit> {
     let endpoints = &setup.config.endpoints;
     let [endpoint] = endpoints.as_slice() else {
         let list = endpoints.join(" ");
-        let text = format!("snapshot must be requested to one selected node, not multiple [{list}]");
+        let text =
+            format!("snapshot must be requested to one selected node, not multiple [{list}]");
         return Err(failed(text));
     };
     // Without --command-timeout, a snapshot takes as long as it takes.
@@ -129,7 +130,9 @@ impl Part {
         }
         // etcdctl leaves this to the restore, when it is too late.
         if self.hash.finalize_reset().as_slice() != self.tail {
-            return Err(failed("the snapshot was damaged on its way: its sha256 is another"));
+            return Err(failed(
+                "the snapshot was damaged on its way: its sha256 is another",
+            ));
         }
         self.file.sync_all().map_err(|error| {
             let text = io_text("sync", &self.path, &error);
@@ -172,7 +175,10 @@ async fn save(
 ) -> Result<String, Exit> {
     let mut part = Part::create(path)?;
     let shown = part.path.display().to_string();
-    info("created temporary db file", &[("path", Field::Text(&shown))]);
+    info(
+        "created temporary db file",
+        &[("path", Field::Text(&shown))],
+    );
     let started = Instant::now();
     let fetch = fetch(setup, endpoint, &mut part);
     let version = match deadline {

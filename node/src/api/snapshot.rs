@@ -1,7 +1,7 @@
 //! `Maintenance.Snapshot`: one revision as etcd's snapshot file, while writes go on.
 //!
 //! ```text
-//! pinned view ── scan ──> plan ── scan ──> writer ── chunks ──> bounded channel ── stream ──> client
+//! pinned view ── scan ──> plan ── scan ──> writer ── chunks ──> bounded channel ──> client
 //! ```
 //! Memory is a few chunks a call, whatever the size of the store: the file is written from front
 //! to back by a thread that waits for the client. A client that goes away ends it.

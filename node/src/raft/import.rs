@@ -17,7 +17,7 @@ use super::state::{CURRENT, StateDirectory, io_error, sync_directory};
 use super::stored;
 use super::types::{Membership, Node, StoredMembership, log_id};
 use crate::storage::import::{Imported, Importer};
-use crate::storage::log::{Log, LogPosition, Options as LogOptions};
+use crate::storage::log::{Log, LogPosition, Options as LogOptions, Vote};
 use crate::storage::{Db, Error};
 
 /// What a data directory of etcd's says of itself.
@@ -171,6 +171,14 @@ fn begin_log(options: &RaftOptions, imported: &Imported) -> Result<(), StartErro
         let what = "there is a raft log already, but no state that belongs to it";
         return Err(refused(&path, what));
     }
+    // A leader of the same or an older term would write entries that sort before the imported ones.
+    let vote = Vote {
+        term: position.term,
+        leader: options.member_id,
+        committed: false,
+    };
+    // What fails here is told when the log is closed.
+    log.save_vote(vote, Box::new(drop))?;
     log.purge(position)?;
     log.close()?;
     Ok(())
