@@ -10,7 +10,7 @@ mod refusals;
 mod rpc;
 
 use cli::{Call, Path, find, help_text, usage_text};
-use commands::ROOT;
+use commands::{ROOT, UTILITY_ROOT};
 use log::write_error;
 use outcome::{Exit, code};
 use std::ffi::OsString;
@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStringExt as _;
 /// The name under which the program prints itself, unless it is called `etcdctl`.
 const NAME: &str = "quoratectl";
 const ETCDCTL: &str = "etcdctl";
+const ETCDUTL: &str = "etcdutl";
 
 /// Runs a command line, the name of the program first; gives back the exit code.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
@@ -27,7 +28,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
     let called = std::path::Path::new(&called)
         .file_name()
         .unwrap_or_default();
-    let program = if called == ETCDCTL { ETCDCTL } else { NAME };
+    let names = [ETCDCTL, ETCDUTL];
+    let program = names.into_iter().find(|name| called == *name);
+    let program = program.unwrap_or(NAME);
     let typed: Vec<Vec<u8>> = words.map(OsString::into_vec).collect();
     let Err(exit) = dispatch(program, typed) else {
         return 0;
@@ -39,7 +42,12 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
 }
 
 fn dispatch(program: &'static str, typed: Vec<Vec<u8>>) -> Result<(), Exit> {
-    let found = find(program, &ROOT, &typed);
+    let root = if program == ETCDUTL {
+        &UTILITY_ROOT
+    } else {
+        &ROOT
+    };
+    let found = find(program, root, &typed);
     let path = found.path;
     if let Some(error) = found.error {
         let names = path.names();

@@ -6,6 +6,8 @@ use std::io::Write as _;
 /// How grave a line is.
 #[derive(Debug, Clone, Copy)]
 pub enum Level {
+    /// How far the work is.
+    Info,
     /// Something odd.
     Warn,
     /// The program ends.
@@ -24,6 +26,7 @@ pub enum Field<'a> {
 /// Writes one line: level, time, the logger's name if it has one, message, fields.
 pub fn write_log(level: Level, logger: Option<&str>, message: &str, fields: &[(&str, Field<'_>)]) {
     let level = match level {
+        Level::Info => "info",
         Level::Warn => "warn",
         Level::Fatal => "fatal",
     };
@@ -41,6 +44,15 @@ pub fn write_log(level: Level, logger: Option<&str>, message: &str, fields: &[(&
     }
     line.push_str("}\n");
     write_error(&line);
+}
+
+/// Writes one line as etcdutl does: time, level, message and fields, separated by tabs.
+pub fn write_console(message: &str, fields: &[(&str, &str)]) {
+    let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let field = |(name, value): &(&str, &str)| format!("\"{name}\": {}", escape_log(value));
+    let fields: Vec<String> = fields.iter().map(field).collect();
+    let fields = fields.join(", ");
+    write_error(&format!("{time}\tinfo\t{message}\t{{{fields}}}\n"));
 }
 
 /// Writes to standard error. When that cannot be written to, nobody is left to be told.

@@ -71,6 +71,14 @@ impl FlagSet {
         }
     }
 
+    /// An unsigned number.
+    pub fn uint(&self, name: &str) -> u64 {
+        match &self.slot(name).value {
+            Value::Uint(value) => *value,
+            other => unreachable!("--{name} is not a number but {other:?}"),
+        }
+    }
+
     /// A text as bytes.
     pub fn bytes(&self, name: &str) -> &[u8] {
         match &self.slot(name).value {

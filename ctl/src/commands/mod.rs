@@ -13,6 +13,9 @@ mod lock;
 mod member;
 mod password;
 mod setup;
+mod snapshot;
+mod snapshot_restore;
+mod snapshot_save;
 mod txn;
 mod user;
 mod utility;
@@ -53,7 +56,7 @@ pub static ROOT: Command = Command {
         &utility::VERSION_COMMAND,
         &lease::LEASE,
         &member::MEMBER,
-        &utility::SNAPSHOT,
+        &snapshot::SNAPSHOT,
         &utility::MAKE_MIRROR,
         &lock::LOCK,
         &lock::ELECT,
@@ -65,6 +68,23 @@ pub static ROOT: Command = Command {
         &administration::DOWNGRADE,
         &utility::OPTIONS,
         &utility::HELP,
+    ],
+    ..Command::EMPTY
+};
+
+/// The program under the name `etcdutl`.
+pub static UTILITY_ROOT: Command = Command {
+    usage: "{program}",
+    short: "An administrative command line tool for etcd3.",
+    persistent: &snapshot::UTILITY_FLAGS,
+    children: &[
+        &snapshot::DEFRAG,
+        &snapshot::SNAPSHOT_FILES,
+        &utility::VERSION_COMMAND,
+        &snapshot::HASH_KV,
+        &snapshot::MIGRATE,
+        &utility::COMPLETION,
+        &snapshot::HELP,
     ],
     ..Command::EMPTY
 };

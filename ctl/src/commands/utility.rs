@@ -194,31 +194,6 @@ pub static MAKE_MIRROR: Command = Command {
     ..Command::EMPTY
 };
 
-const SNAPSHOT_EXAMPLE: &str = "  # Save a snapshot to a file
-  {program} snapshot save /backup/etcd-snapshot.db
-
-  # Of another member, with certificates
-  {program} --endpoints=https://127.0.0.1:2379 --cacert=/etc/etcd/ca.crt \
-   --cert=/etc/etcd/etcd.crt --key=/etc/etcd/etcd.key snapshot save /backup/etcd-snapshot.db";
-
-/// `snapshot`.
-pub static SNAPSHOT: Command = Command {
-    usage: "snapshot <subcommand>",
-    short: "Manages etcd node snapshots",
-    example: SNAPSHOT_EXAMPLE,
-    group: group::CLUSTER,
-    children: &[&SNAPSHOT_SAVE],
-    ..Command::EMPTY
-};
-
-static SNAPSHOT_SAVE: Command = Command {
-    usage: "save <filename>",
-    short: "Stores an etcd node backend snapshot to a given file",
-    example: SNAPSHOT_EXAMPLE,
-    run: Some(|_| Box::pin(async { Err(not_there_yet("snapshot save")) })),
-    ..Command::EMPTY
-};
-
 async fn help(call: Call) -> Result<(), Exit> {
     let found = find(call.path.program, &ROOT, &call.arguments);
     if found.error.is_none() {

@@ -5,9 +5,11 @@ mod json;
 mod protobuf;
 mod rows;
 mod simple;
+mod snapshot;
 mod table;
 
 pub use simple::event_name;
+pub use snapshot::snapshot_status;
 
 use crate::outcome::{Exit, code};
 use bytes::Bytes;

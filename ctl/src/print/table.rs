@@ -15,7 +15,8 @@ pub fn render(answer: Answer<'_>) -> Option<Vec<u8>> {
     Some(draw(&rows).into_bytes())
 }
 
-fn draw(table: &Rows) -> String {
+/// A box of rows under headings.
+pub fn draw(table: &Rows) -> String {
     let headings: Vec<String> = table
         .headings
         .iter()

@@ -2,22 +2,20 @@
 //!
 //! etcd: server/etcdserver/api/v3rpc/maintenance.go.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::maintenance_server::Maintenance;
 use quorate_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
     DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::header::Headers;
 use super::kv::blocking;
+use super::snapshot::{SnapshotStream, Snapshots};
 use super::status::{failure, not_yet, read_status, status};
 use crate::model::Refusal;
 use crate::replica::Replica;
@@ -36,6 +34,7 @@ pub struct MaintenanceService {
     replica: Arc<Replica>,
     headers: Headers,
     release: Release,
+    snapshots: Snapshots,
 }
 
 impl MaintenanceService {
@@ -44,16 +43,14 @@ impl MaintenanceService {
             headers: Headers::new(Arc::clone(&replica)),
             replica,
             release,
+            snapshots: Snapshots::new(),
         }
     }
 }
 
-/// No snapshot is sent yet.
-pub type Snapshots = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
-    type SnapshotStream = Snapshots;
+    type SnapshotStream = SnapshotStream;
 
     async fn status(
         &self,
@@ -167,8 +164,10 @@ impl Maintenance for MaintenanceService {
     async fn snapshot(
         &self,
         _request: Request<SnapshotRequest>,
-    ) -> Result<Response<Snapshots>, Status> {
-        Err(not_yet("Snapshot"))
+    ) -> Result<Response<SnapshotStream>, Status> {
+        let version = self.release.storage_version.clone();
+        let stream = self.snapshots.send(self.replica.view(), version)?;
+        Ok(Response::new(stream))
     }
 
     async fn downgrade(

@@ -24,6 +24,7 @@ pub mod parse;
 pub mod peer;
 pub mod range_stream;
 pub mod scrub;
+mod snapshot;
 pub mod status;
 pub mod turns;
 pub mod watch;

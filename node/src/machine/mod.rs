@@ -4,6 +4,7 @@
 
 pub mod compaction;
 mod compare;
+mod export;
 mod hash;
 mod history;
 mod lease;

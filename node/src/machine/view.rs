@@ -12,7 +12,7 @@ use crate::model::kv::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::model::member::Member;
 use crate::model::{Event, KeyRange, Refusal};
 use crate::storage::layout::LeaseRow;
-use crate::storage::{Db, Error, Snapshot};
+use crate::storage::{Db, Error, Reader, Snapshot};
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,10 @@ impl View {
     /// The store that this is a view of.
     pub fn db(&self) -> &Arc<Db> {
         self.snapshot.db()
+    }
+
+    pub(super) fn reader(&self) -> Reader<'_> {
+        self.snapshot.reader()
     }
 
     fn pinned(&self, revision: i64) -> Result<Option<i64>, Refusal> {

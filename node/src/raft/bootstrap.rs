@@ -14,6 +14,7 @@ use super::applier::{Applier, LeaseNews, Published, position};
 use super::callers::Callers;
 use super::handle::RaftHandle;
 use super::identity::{DataDirectory, StartError};
+use super::import;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::retention::Retention;
@@ -95,6 +96,7 @@ pub async fn start(
 ) -> Result<Started, StartError> {
     let mut data_directory =
         DataDirectory::take(&options.data_dir, options.member_id, options.cluster_id)?;
+    import::run(options)?;
     let directory = StateDirectory::open(&options.data_dir)?;
     let db = Db::open(&directory.current_path()?)?;
     let machine = Machine::load(&db)?;
@@ -149,12 +151,17 @@ pub async fn start(
     })
 }
 
-fn log_options(options: &RaftOptions, published: &Arc<Published>) -> LogOptions {
-    let published = Arc::clone(published);
-    let identity = Identity {
+/// Whose log it is.
+pub fn log_identity(options: &RaftOptions) -> Identity {
+    Identity {
         member_id: options.member_id,
         cluster_id: options.cluster_id,
-    };
+    }
+}
+
+fn log_options(options: &RaftOptions, published: &Arc<Published>) -> LogOptions {
+    let published = Arc::clone(published);
+    let identity = log_identity(options);
     LogOptions {
         fsync: options.fsync,
         identity,

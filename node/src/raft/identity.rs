@@ -30,6 +30,9 @@ pub enum StartError {
         member: u64,
         cluster: u64,
     },
+    /// A directory of etcd's that cannot be taken over.
+    #[error("cannot import {path}: {what}")]
+    Import { path: String, what: String },
     #[error("data directory {path} is in use by another process")]
     InUse { path: String },
     #[error(transparent)]

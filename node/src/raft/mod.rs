@@ -14,6 +14,7 @@ pub mod callers;
 pub mod codec;
 pub mod handle;
 pub mod identity;
+pub mod import;
 pub mod log_store;
 pub mod network;
 mod pipeline;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::storage::{Db, Error};
 
-const CURRENT: &str = "CURRENT";
+pub const CURRENT: &str = "CURRENT";
 const INCOMING: &str = "incoming-";
 const CHECKPOINT: &str = "checkpoint-";
 const STATE: &str = "state-";
@@ -69,6 +69,18 @@ impl StateDirectory {
         }
         directory.remove_leftovers()?;
         Ok(directory)
+    }
+
+    /// Makes the complete and synced folder `built` the live state of a directory that has none.
+    pub fn found(root: &Path, built: &Path) -> Result<(), Error> {
+        let path = root.join(format!("{STATE}1"));
+        if fs::exists(&path).map_err(|error| io_error(&path, error))? {
+            // A crash came between the rename and the pointer.
+            fs::remove_dir_all(&path).map_err(|error| io_error(&path, error))?;
+        }
+        fs::rename(built, &path).map_err(|error| io_error(built, error))?;
+        sync_directory(root)?;
+        write_atomically(&root.join(CURRENT), format!("{STATE}1\n").as_bytes())
     }
 
     /// The folder of the live state.

@@ -7,6 +7,7 @@ use crate::config::{Cluster, Config, Retention};
 use crate::model::member::{Member, cluster_id, member_id};
 use crate::raft::bootstrap::RaftOptions;
 use crate::raft::identity::owner_of;
+use crate::raft::import;
 use crate::replica::ReplicaConfig;
 use crate::tasks::autocompact::AutoCompaction;
 
@@ -14,7 +15,12 @@ use crate::tasks::autocompact::AutoCompaction;
 /// named again, and then they must be the same. A first start computes IDs as etcd does.
 fn identity(config: &Config) -> Result<(u64, u64), String> {
     let cluster = &config.cluster;
-    let found = owner_of(&config.data_dir).map_err(|error| error.to_string())?;
+    let mut found = owner_of(&config.data_dir).map_err(|error| error.to_string())?;
+    if found.is_none() {
+        // A directory of etcd's knows who it is, too.
+        let import = import::find(&config.data_dir).map_err(|error| error.to_string())?;
+        found = import.map(|source| (source.member_id, source.cluster_id));
+    }
     match found {
         Some(found) if !cluster.initial_is_given => return Ok(found),
         Some(_) => {}

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod checkpoint;
 mod count;
 pub mod db;
+pub mod import;
 pub mod layout;
 pub mod log;
 mod options;

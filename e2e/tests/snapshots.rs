@@ -1,0 +1,362 @@
+//! Snapshots move between etcd and Quorate, both ways and with each other's tools, and nothing that
+//! is damaged is taken.
+
+use anyhow::{Context, Result, ensure};
+use quorate_e2e::binaries::Kind;
+use quorate_e2e::cluster::{Cluster, Options, specs};
+use quorate_e2e::process::{Process, Spec};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a command did.
+#[derive(Debug, PartialEq, Eq)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(mut command: Command, stdin: &[u8]) -> Result<Ended> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().context("standard input")?;
+    input.write_all(stdin)?;
+    drop(input);
+    let output = child.wait_with_output()?;
+    Ok(Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// etcdctl or quoratectl, which must succeed.
+fn ctl(kind: Kind, port: u16, words: &[&str], stdin: &[u8]) -> Result<String> {
+    let mut command = Command::new(kind.ctl()?);
+    command.arg(format!("--endpoints=127.0.0.1:{port}"));
+    command.args(words);
+    let ended = run(command, stdin)?;
+    ensure!(ended.code == Some(0), "{words:?}: {ended:?}");
+    Ok(ended.stdout)
+}
+
+/// etcdutl, the real one or ours under that name.
+fn utl(kind: Kind, words: &[&str]) -> Result<Ended> {
+    let mut command = match kind {
+        Kind::Etcd => Command::new(kind.ctl()?.with_file_name("etcdutl")),
+        Kind::Quorate => Command::new(kind.ctl()?),
+    };
+    command.arg0("etcdutl").args(words);
+    run(command, b"")
+}
+
+/// Fills a store with what snapshots have to carry.
+fn fill(kind: Kind, port: u16) -> Result<()> {
+    let run = |words: &[&str]| ctl(kind, port, words, b"");
+    for number in 0..40 {
+        run(&[
+            "put",
+            &format!("key-{}", number % 17),
+            &format!("value-{number}"),
+        ])?;
+    }
+    run(&["del", "key-3"])?;
+    run(&["del", "key-1", "key-2"])?;
+    ctl(
+        kind,
+        port,
+        &["txn"],
+        b"\n\nput t1 x\nput t2 z\ndel key-5\n\n\n",
+    )?;
+    let large = vec![b'v'; 1_500_000];
+    ctl(kind, port, &["put", "large"], &large)?;
+    let granted = run(&["lease", "grant", "3000"])?;
+    let lease = granted.split(' ').nth(1).context("a lease")?;
+    run(&["put", "leased-1", "a", "--lease", lease])?;
+    run(&["put", "leased-2", "b", "--lease", lease])?;
+    run(&["put", "leased-1", "c"])?;
+    run(&["lease", "grant", "4000"])?;
+    run(&["compact", "30"])?;
+    run(&["del", "key-4"])?;
+    Ok(())
+}
+
+/// What must be the same after a move.
+fn content(port: u16) -> Result<String> {
+    let run = |words: &[&str]| ctl(Kind::Etcd, port, words, b"");
+    let hash = run(&["endpoint", "hashkv"])?;
+    let (_, hash) = hash.split_once(", ").context("a hash")?;
+    let keys = run(&["get", "", "--prefix", "-w", "fields"])?;
+    let old = run(&["get", "", "--prefix", "--rev", "35", "-w", "fields"])?;
+    let without_header = |text: &str| {
+        let lines = text.lines();
+        let lines = lines.filter(|line| !line.contains("ID\" :") && !line.contains("RaftTerm"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let leases = run(&["lease", "list"])?;
+    let mut attached = String::new();
+    for id in leases.lines().skip(1) {
+        let lease = run(&["lease", "timetolive", id, "--keys", "-w", "json"])?;
+        let lease: serde_json::Value = serde_json::from_str(&lease)?;
+        attached.push_str(&format!(
+            "{id} {} {}\n",
+            lease["granted-ttl"], lease["keys"]
+        ));
+    }
+    let (keys, old) = (without_header(&keys), without_header(&old));
+    Ok(format!("{hash}\n{leases}\n{attached}\n{keys}\n{old}"))
+}
+
+fn save(tool: Kind, cluster: &Cluster, path: &Path) -> Result<()> {
+    let port = cluster.members[0].spec.client_port;
+    let path = path.to_str().context("a path")?;
+    let said = ctl(tool, port, &["snapshot", "save", path], b"")?;
+    let expected = format!("Snapshot saved at {path}\nServer version 3.7.0\n");
+    ensure!(said == expected, "{said}");
+    Ok(())
+}
+
+/// Restores `file` for every member of a new cluster of `kind`, with `tool`.
+async fn restore(tool: Kind, file: &Path, options: &Options, more: &[&str]) -> Result<Cluster> {
+    let (specs, dir) = specs(options)?;
+    for spec in &specs {
+        let ended = utl(tool, &restore_words(file, spec, more)?)?;
+        ensure!(ended.code == Some(0), "{ended:?}");
+    }
+    let members = specs.into_iter().map(Process::start);
+    let mut cluster = Cluster::from_parts(members.collect::<Result<_>>()?, dir);
+    cluster.ready().await?;
+    Ok(cluster)
+}
+
+fn restore_words<'a>(file: &'a Path, spec: &Spec, more: &[&'a str]) -> Result<Vec<&'a str>> {
+    let flags = [
+        format!("--name={}", spec.name),
+        format!("--data-dir={}", spec.data_dir.display()),
+        format!("--initial-cluster={}", spec.initial_cluster),
+        "--initial-cluster-token=e2e".to_owned(),
+        format!(
+            "--initial-advertise-peer-urls=http://127.0.0.1:{}",
+            spec.advertised_peer_port
+        ),
+    ];
+    let mut words = vec!["snapshot", "restore", file.to_str().context("a path")?];
+    words.extend(flags.map(String::leak).map(|flag| &*flag));
+    words.extend(more);
+    Ok(words)
+}
+
+#[tokio::test]
+async fn a_snapshot_moves_between_the_stores() -> Result<()> {
+    use Kind::{Etcd, Quorate};
+    let folder = tempfile::tempdir()?;
+    for from in [Quorate, Etcd] {
+        let source = Cluster::start(&Options::new(from, 1)).await?;
+        let port = source.members[0].spec.client_port;
+        fill(from, port)?;
+        let expected = content(port)?;
+        let file = folder.path().join(from.name());
+        save(if from == Etcd { Quorate } else { Etcd }, &source, &file)?;
+        for (tool, to, size) in [
+            (Etcd, Etcd, 1),
+            (Etcd, Quorate, 1),
+            (Quorate, Quorate, 1),
+            (Quorate, Quorate, 3),
+        ] {
+            let case = format!("from {from:?} with {tool:?}'s tool to {size} {to:?}");
+            let mut moved = restore(tool, &file, &Options::new(to, size), &[]).await?;
+            for port in moved.ports() {
+                let found = content(port)?;
+                ensure!(found == expected, "{case}:\n{found}\n{expected}");
+            }
+            ctl(to, moved.ports()[0], &["put", "new", "1"], b"")?;
+            // What was imported is there after a crash, and is not imported again.
+            let member = &mut moved.members[0];
+            member.kill()?;
+            member.restart()?;
+            member.ready().await?;
+            let value = ctl(
+                to,
+                moved.ports()[0],
+                &["get", "new", "--print-value-only"],
+                b"",
+            )?;
+            ensure!(value == "1\n", "{case}: {value:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_etcd_is_taken_over() -> Result<()> {
+    let mut etcd = Cluster::start(&Options::new(Kind::Etcd, 1)).await?;
+    let port = etcd.members[0].spec.client_port;
+    fill(Kind::Etcd, port)?;
+    let expected = content(port)?;
+    etcd.members[0].terminate().await?;
+    etcd.members[0].spec.kind = Kind::Quorate;
+    etcd.members[0].restart()?;
+    etcd.ready().await?;
+    let found = content(port)?;
+    ensure!(found == expected, "{found}\n{expected}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_etcd_whose_file_lags_behind_its_log_is_refused() -> Result<()> {
+    let mut etcd = Cluster::start(&Options::new(Kind::Etcd, 1)).await?;
+    let member = &mut etcd.members[0];
+    for number in 0..50 {
+        let key = format!("key-{number}");
+        ctl(
+            Kind::Etcd,
+            member.spec.client_port,
+            &["put", &key, "v"],
+            b"",
+        )?;
+    }
+    // etcd writes its file every 100 ms and when it stops.
+    ctl(
+        Kind::Etcd,
+        member.spec.client_port,
+        &["put", "last", "v"],
+        b"",
+    )?;
+    member.kill()?;
+    member.spec.kind = Kind::Quorate;
+    member.restart()?;
+    let status = member.ended(std::time::Duration::from_secs(30)).await?;
+    ensure!(!status.success());
+    let log = member.log()?;
+    ensure!(
+        log.contains("the write-ahead log beside it goes on to entry"),
+        "{log}"
+    );
+    ensure!(!member.spec.data_dir.join("incoming-0").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_of_a_file_is_etcdutls() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for from in [Kind::Quorate, Kind::Etcd] {
+        let source = Cluster::start(&Options::new(from, 1)).await?;
+        let port = source.members[0].spec.client_port;
+        let empty = folder.path().join(format!("{}-empty", from.name()));
+        save(from, &source, &empty)?;
+        fill(from, port)?;
+        let full = folder.path().join(from.name());
+        save(from, &source, &full)?;
+        for file in [&empty, &full] {
+            for format in ["simple", "table", "json", "fields", "protobuf", "nonsense"] {
+                let words = [
+                    "snapshot",
+                    "status",
+                    file.to_str().context("a path")?,
+                    "-w",
+                    format,
+                ];
+                let theirs = utl(Kind::Etcd, &words)?;
+                let ours = utl(Kind::Quorate, &words)?;
+                ensure!(
+                    ours == theirs,
+                    "{words:?}: {ours:?}, etcdutl says {theirs:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bumped_revision_is_compacted() -> Result<()> {
+    let source = Cluster::start(&Options::new(Kind::Etcd, 1)).await?;
+    fill(Kind::Etcd, source.members[0].spec.client_port)?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("snapshot");
+    save(Kind::Etcd, &source, &file)?;
+    let more = ["--bump-revision=1000", "--mark-compacted"];
+    for tool in [Kind::Etcd, Kind::Quorate] {
+        let options = Options::new(Kind::Quorate, 1);
+        let moved = restore(tool, &file, &options, &more).await?;
+        let port = moved.members[0].spec.client_port;
+        let last = ctl(
+            Kind::Etcd,
+            port,
+            &["get", "large", "--keys-only", "-w", "json"],
+            b"",
+        )?;
+        let last: serde_json::Value = serde_json::from_str(&last)?;
+        let revision = last["header"]["revision"].as_u64().context("a revision")?;
+        ensure!(revision > 1000, "{revision}");
+        let mut old = Command::new(Kind::Etcd.ctl()?);
+        old.arg(format!("--endpoints=127.0.0.1:{port}"));
+        old.args(["get", "large", "--rev", &(revision - 1).to_string()]);
+        let refused = run(old, b"")?;
+        ensure!(refused.stderr.contains("has been compacted"), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_file_is_refused_and_leaves_nothing() -> Result<()> {
+    let source = Cluster::start(&Options::new(Kind::Quorate, 1)).await?;
+    fill(Kind::Quorate, source.members[0].spec.client_port)?;
+    let folder = tempfile::tempdir()?;
+    let good = folder.path().join("snapshot");
+    save(Kind::Quorate, &source, &good)?;
+    let bytes = std::fs::read(&good)?;
+    let (specs, _dir) = specs(&Options::new(Kind::Quorate, 1))?;
+    let try_file = |name: &str, content: &[u8], more: &[&str]| -> Result<Ended> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content)?;
+        let ended = utl(Kind::Quorate, &restore_words(&path, &specs[0], more)?)?;
+        ensure!(ended.code == Some(1), "{name}: {ended:?}");
+        ensure!(!specs[0].data_dir.exists(), "{name} left something behind");
+        Ok(ended)
+    };
+    let mut flipped = bytes.clone();
+    flipped[3 * 4096 + 100] ^= 1;
+    let mut newer = bytes.clone();
+    let at = newer
+        .windows(19)
+        .rposition(|it| it == b"storageVersion3.7.0");
+    newer[at.context("a storage version")? + 16] = b'9';
+    for (name, content, more, expected) in [
+        (
+            "text",
+            &b"no snapshot\n"[..],
+            &[][..],
+            "this is no snapshot of etcd's",
+        ),
+        ("cut", &bytes[..bytes.len() / 2], &[], "it ends here"),
+        (
+            "no-hash",
+            &bytes[..bytes.len() - 32],
+            &[],
+            "snapshot missing hash but",
+        ),
+        ("flipped", &flipped, &[], "expected sha256 ["),
+        (
+            "newer",
+            &newer,
+            &["--skip-hash-check"],
+            "storage version 3.9.0 is newer than 3.7",
+        ),
+    ] {
+        let ended = try_file(name, content, more)?;
+        ensure!(ended.stderr.contains(expected), "{name}: {ended:?}");
+    }
+    std::fs::create_dir_all(specs[0].data_dir.join("other"))?;
+    let ended = utl(Kind::Quorate, &restore_words(&good, &specs[0], &[])?)?;
+    ensure!(
+        ended.stderr.contains("not empty or could not be read"),
+        "{ended:?}"
+    );
+    Ok(())
+}
