@@ -31,7 +31,8 @@ const MASKED_AFTER: [&str; 8] = [
 /// One command line.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Words of the command; `{LEASE}` is the lease that was granted last.
+    /// Words of the command; `{LEASE}` is the lease that was granted last, `{MEMBER}` the member
+    /// that was added last.
     pub args: Vec<String>,
     pub stdin: String,
     /// Commands that do not end by themselves are interrupted after so many lines.
@@ -98,6 +99,7 @@ pub struct Cli {
     /// What to replace by what, in this order.
     masks: Vec<(String, String)>,
     lease: String,
+    member: String,
 }
 
 impl Cli {
@@ -126,6 +128,7 @@ impl Cli {
             endpoints: cluster.endpoints(),
             masks,
             lease: String::new(),
+            member: String::new(),
         })
     }
 
@@ -134,10 +137,10 @@ impl Cli {
     /// # Errors
     /// When the tool is missing or hangs.
     pub async fn run(&mut self, case: &Case) -> Result<Output> {
-        let args = case
-            .args
-            .iter()
-            .map(|arg| arg.replace("{LEASE}", &self.lease));
+        let args = case.args.iter().map(|arg| {
+            arg.replace("{LEASE}", &self.lease)
+                .replace("{MEMBER}", &self.member)
+        });
         let mut child = Command::new(self.tool.ctl()?)
             .arg(format!("--endpoints={}", self.endpoints))
             .args(args)
@@ -166,6 +169,12 @@ impl Cli {
             let number = i64::from_str_radix(&lease, 16)?;
             self.masks.push((number.to_string(), "LEASE".to_owned()));
             self.lease = lease;
+        }
+        if let Some(member) = added(&stdout) {
+            let number = u64::from_str_radix(&member, 16)?;
+            self.masks.push((member.clone(), "ADDED".to_owned()));
+            self.masks.push((number.to_string(), "ADDED".to_owned()));
+            self.member = member;
         }
         let stdout = self.shared(case.how, &stdout)?;
         Ok(Output { stdout, exit_code })
@@ -229,6 +238,13 @@ fn granted(stdout: &[u8]) -> Option<String> {
     let (id, rest) = text.strip_prefix("lease ")?.split_once(' ')?;
     let first = rest.starts_with("granted with") && !rest.contains("remaining");
     first.then(|| id.to_owned())
+}
+
+/// The ID in `Member ID added …`.
+fn added(stdout: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(stdout).ok()?;
+    let (id, rest) = text.strip_prefix("Member ")?.split_once(' ')?;
+    rest.starts_with("added").then(|| id.trim().to_owned())
 }
 
 /// All names of a JSON value, in order, with the kind of what they name.

@@ -22,12 +22,14 @@ pub(super) fn set_attributes(
 
 impl Machine {
     /// Takes over raft's membership: ID, peer URLs and role of each member. A name and client
-    /// URLs that a member has published stay unless `members` gives others.
+    /// URLs that a member has published stay unless `members` gives others. One that is no longer
+    /// named was removed, and stays so.
     pub fn apply_members(&mut self, batch: &mut Batch, members: &[Member]) -> Result<(), Error> {
         let known = batch.reader().members()?;
         for old in &known {
             if !members.iter().any(|member| member.id == old.id) {
                 batch.delete_member(old.id);
+                batch.put_removed(old.id);
             }
         }
         for member in members {

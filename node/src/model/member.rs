@@ -13,6 +13,13 @@ pub struct Member {
     pub is_learner: bool,
 }
 
+impl Member {
+    /// Whether it has ever published itself.
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 /// A member's ID as etcd computes it for a first start: the first eight bytes of the SHA-1 over
 /// its sorted peer URLs and the cluster token.
 ///
@@ -21,6 +28,15 @@ pub fn member_id(peer_urls: &[String], cluster_token: &str) -> u64 {
     let mut urls = peer_urls.to_vec();
     urls.sort();
     first_eight_bytes(Sha1::new_with_prefix(urls.concat()).chain_update(cluster_token))
+}
+
+/// The ID of a member that is added to a running cluster: it depends on the time, so that a
+/// replacement at the same URLs is another member. `unix_seconds` is when it is added; etcd leaves
+/// the cluster token out.
+///
+/// etcd: server/etcdserver/api/v3rpc/member.go, `MemberAdd`.
+pub fn added_member_id(peer_urls: &[String], unix_seconds: u64) -> u64 {
+    member_id(peer_urls, &unix_seconds.to_string())
 }
 
 /// A cluster's ID: the first eight bytes of the SHA-1 over its sorted member IDs.

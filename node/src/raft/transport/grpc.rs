@@ -11,6 +11,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 use quorate_proto::quorate::peer;
 use quorate_proto::quorate::peer::peer_client::PeerClient;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -24,6 +25,8 @@ use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
 pub const CLUSTER_HEADER: &str = "quorate-cluster-id";
 /// The member that calls, in hexadecimal.
 pub const FROM_HEADER: &str = "quorate-from";
+/// Marks a refusal of a call from a member that was removed; its value says nothing.
+pub const REMOVED_HEADER: &str = "quorate-removed";
 /// The member that is called, in hexadecimal.
 pub const TO_HEADER: &str = "quorate-to";
 
@@ -55,6 +58,8 @@ pub struct GrpcTransport {
     options: GrpcOptions,
     /// Connections by peer address and lane; a lock for the length of a lookup.
     clients: Mutex<HashMap<(u64, String, Lane), Client>>,
+    /// Cancelled when a peer says that this member was removed.
+    removed: CancellationToken,
 }
 
 /// Marks each call with who calls whom.
@@ -86,7 +91,14 @@ impl GrpcTransport {
             cluster_id,
             options,
             clients: Mutex::new(HashMap::new()),
+            removed: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled when a peer says that this member was removed from the cluster: it was not
+    /// there to hear of it.
+    pub fn removed(&self) -> &CancellationToken {
+        &self.removed
     }
 
     /// The client for a peer and lane; connects when it is first used.
@@ -104,7 +116,11 @@ impl GrpcTransport {
         let client = PeerClient::with_interceptor(channel, marks)
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
-        self.clients.lock().insert(key, client.clone());
+        let mut clients = self.clients.lock();
+        // A member that moved is not looked for where it was.
+        clients.retain(|(id, urls, _), _| *id != to.id || *urls == to.urls);
+        clients.insert(key, client.clone());
+        drop(clients);
         Ok(client)
     }
 
@@ -131,8 +147,11 @@ impl GrpcTransport {
 /// What may be on its way unread: one full batch and more.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
-fn failed(member: u64, status: &Status) -> PeerError {
+fn failed(member: u64, status: &Status, removed: &CancellationToken) -> PeerError {
     let reason = status.message().to_owned();
+    if status.metadata().contains_key(REMOVED_HEADER) {
+        removed.cancel();
+    }
     match status.code() {
         tonic::Code::FailedPrecondition
         | tonic::Code::InvalidArgument
@@ -146,11 +165,12 @@ fn failed(member: u64, status: &Status) -> PeerError {
 macro_rules! unary {
     ($self:ident, $to:ident, $lane:expr, $method:ident, $request:expr) => {{
         let (client, member) = ($self.client($to, $lane), $to.id);
+        let removed = $self.removed.clone();
         async move {
             let answer = client?.$method($request).await;
             answer
                 .map(tonic::Response::into_inner)
-                .map_err(|status| failed(member, &status))
+                .map_err(|status| failed(member, &status, &removed))
         }
         .boxed()
     }};
@@ -172,12 +192,13 @@ impl<T> Stream for Outgoing<T> {
 macro_rules! streaming {
     ($self:ident, $to:ident, $lane:expr, $method:ident, $requests:expr) => {{
         let (client, member) = ($self.client($to, $lane), $to.id);
+        let removed = $self.removed.clone();
         async move {
             let answers = client?.$method($requests).await;
-            let answers = answers.map_err(|status| failed(member, &status))?;
+            let answers = answers.map_err(|status| failed(member, &status, &removed))?;
             let answers = answers.into_inner();
             Ok(answers
-                .map(move |item| item.map_err(|status| failed(member, &status)))
+                .map(move |item| item.map_err(|status| failed(member, &status, &removed)))
                 .boxed())
         }
         .boxed()
@@ -250,5 +271,13 @@ impl Transport for GrpcTransport {
         request: peer::LeaseTimesRequest,
     ) -> Call<peer::LeaseTimesResponse> {
         unary!(self, to, Lane::Client, lease_times, request)
+    }
+
+    fn member_change(
+        &self,
+        to: &PeerAddress,
+        request: peer::MemberChangeRequest,
+    ) -> Call<peer::MemberChangeResponse> {
+        unary!(self, to, Lane::Client, member_change, request)
     }
 }
