@@ -46,6 +46,8 @@ pub enum How {
     Text,
     /// The lines, in whatever order they came.
     Lines,
+    /// The words, in whatever order: what is sorted by ID differs from run to run.
+    Words,
     /// The names in a JSON document: its numbers differ between stores.
     JsonNames,
     /// The column heads of a table.
@@ -189,6 +191,12 @@ impl Cli {
                 lines.sort_unstable();
                 lines.join("\n")
             }
+            How::Words => {
+                let parts = |c: char| c.is_whitespace() || "=\",".contains(c);
+                let mut words: Vec<&str> = text.split(parts).filter(|w| !w.is_empty()).collect();
+                words.sort_unstable();
+                words.join(" ")
+            }
             How::FirstTwoLines => text
                 .lines()
                 .take(2)
@@ -257,8 +265,10 @@ fn names(value: &serde_json::Value) -> String {
             format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
         }
         serde_json::Value::Array(items) => {
-            let items = items.iter().map(names);
-            format!("[{}]", items.collect::<Vec<_>>().join(","))
+            // Members are sorted by ID, which differs from run to run.
+            let mut items: Vec<String> = items.iter().map(names).collect();
+            items.sort();
+            format!("[{}]", items.join(","))
         }
         serde_json::Value::String(_) => "text".to_owned(),
         serde_json::Value::Number(_) => "number".to_owned(),

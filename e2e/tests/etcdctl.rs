@@ -172,16 +172,12 @@ fn members() -> Vec<Case> {
         "member update {MEMBER} --peer-urls=http://127.0.0.1:3",
         "member update {MEMBER}",
         "member update 1234 --peer-urls=http://127.0.0.1:4",
-    ];
-    let mut cases: Vec<Case> = lines.iter().map(|line| Case::new(line)).collect();
-    // Sorted by ID, which differs from run to run.
-    for line in [
         "member list",
         "member list --consistency s",
         "member list -w fields",
-    ] {
-        cases.push(Case::new(line).how(How::Lines));
-    }
+    ];
+    let words = |line: &&str| Case::new(line).how(How::Words);
+    let mut cases: Vec<Case> = lines.iter().map(words).collect();
     let add = "member add m3 --peer-urls=http://127.0.0.1:5 --learner -w";
     for line in [
         "member list -w json",
@@ -197,7 +193,7 @@ fn members() -> Vec<Case> {
         "member remove zz",
         "member list -w nonsense",
     ] {
-        cases.push(Case::new(line));
+        cases.push(Case::new(line).how(How::Words));
     }
     cases
 }

@@ -94,6 +94,16 @@ async fn learner(port: u16) -> Result<u64> {
     Ok(learner.map_or(0, |member| member.id))
 }
 
+/// Peer URLs that are none.
+const BAD_URLS: [&[&str]; 6] = [
+    &[],
+    &["127.0.0.1:1"],
+    &["ftp://127.0.0.1:1"],
+    &["http://127.0.0.1"],
+    &["http://127.0.0.1:1/path"],
+    &["http://127.0.0.1:1", "nonsense"],
+];
+
 async fn play(kind: Kind, size: usize) -> Result<Seen> {
     let cluster = Cluster::start(&Options::new(kind, size)).await?;
     let leader = cluster.leader().await?;
@@ -107,14 +117,7 @@ async fn play(kind: Kind, size: usize) -> Result<Seen> {
     );
     let mut seen = Seen::new();
     let mut note = |what: &str, answer: String| seen.push((what.to_owned(), answer));
-    for bad in [
-        &[][..],
-        &["127.0.0.1:1"],
-        &["ftp://127.0.0.1:1"],
-        &["http://127.0.0.1"],
-        &["http://127.0.0.1:1/path"],
-        &["http://127.0.0.1:1", "nonsense"],
-    ] {
+    for bad in BAD_URLS {
         note(&format!("add {bad:?}"), add(at, bad, false).await?);
     }
     note("add a known URL", add(at, &[&own_url], false).await?);
