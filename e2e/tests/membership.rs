@@ -158,7 +158,10 @@ async fn changes_survive_the_death_of_the_leader() -> Result<()> {
                 return Ok(None);
             };
             let is_member = members.iter().any(|member| member.id == id);
-            ensure!(!(is_member && outcome.is_ok()), "an acknowledged change is lost");
+            ensure!(
+                !(is_member && outcome.is_ok()),
+                "an acknowledged change is lost"
+            );
             if is_member {
                 // Refused or timed out: it may yet come to pass, or be asked for again.
                 return Ok(remove(asked, id).await.ok().map(drop));
@@ -173,7 +176,10 @@ async fn changes_survive_the_death_of_the_leader() -> Result<()> {
         progress(&history, 40).await?;
         traffic.stop().await?;
         let judged = verify::all(&cluster, &history, Vec::new()).await?;
-        eprintln!("round {round}, {:?}: {judged:?}", outcome.map(|members| members.len()));
+        eprintln!(
+            "round {round}, {:?}: {judged:?}",
+            outcome.map(|members| members.len())
+        );
         ensure!(list(cluster.ports()[0]).await?.len() == 3);
     }
     Ok(())
@@ -269,15 +275,7 @@ async fn a_learner_is_promoted() -> Result<()> {
     ensure!(refusal(members::client(at)?.member_list(request).await)? == unsupported);
     promote(port, learner.id).await?;
     cluster.ready().await?;
-    let metrics = metrics(port).await?;
-    for line in [
-        "etcd_server_learner_promote_successes 1",
-        "etcd_server_learner_promote_failures{Reason=\"etcdserver: can only promote a learner \
-         member which is in sync with leader\"}",
-        "etcd_server_is_learner 0",
-    ] {
-        ensure!(metrics.contains(line), "{line}: {metrics}");
-    }
+    promotions_are_counted(port).await?;
     let members = list(port).await?;
     ensure!(
         members.iter().all(|member| !member.is_learner),
@@ -293,6 +291,19 @@ async fn metrics(port: u16) -> Result<String> {
     let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let answer = quorate_e2e::raw::send(port, request).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+async fn promotions_are_counted(port: u16) -> Result<()> {
+    let metrics = metrics(port).await?;
+    for line in [
+        "etcd_server_learner_promote_successes 1",
+        "etcd_server_learner_promote_failures{Reason=\"etcdserver: can only promote a learner \
+         member which is in sync with leader\"}",
+        "etcd_server_is_learner 0",
+    ] {
+        ensure!(metrics.contains(line), "{line}: {metrics}");
+    }
+    Ok(())
 }
 
 /// A learner that is removed while it runs ends, and only one of two is ever taken.
@@ -313,11 +324,16 @@ async fn two_learners_at_once_are_one_too_many() -> Result<()> {
         let (learner, spec) = added;
         std::fs::remove_dir_all(&spec.data_dir).ok();
         let mut process = Process::start(spec)?;
-        wait::until("a learner that has published itself", DEADLINE, async || {
-            let members = list(ports[2]).await?;
-            let started = |member: &pb::Member| member.id == learner.id && !member.name.is_empty();
-            Ok(members.iter().any(started).then_some(()))
-        })
+        wait::until(
+            "a learner that has published itself",
+            DEADLINE,
+            async || {
+                let members = list(ports[2]).await?;
+                let started =
+                    |member: &pb::Member| member.id == learner.id && !member.name.is_empty();
+                Ok(members.iter().any(started).then_some(()))
+            },
+        )
         .await?;
         remove(ports[2], learner.id).await?;
         ends_removed(&mut process).await?;

@@ -291,6 +291,18 @@ impl RaftHandle {
         })
     }
 
+    /// The other members, and where they listen.
+    pub fn peers(&self) -> Vec<PeerAddress> {
+        let metrics = self.metrics.borrow_watched();
+        let nodes = metrics.membership_config.membership().nodes();
+        let others = nodes.filter(|(id, _)| **id != self.member_id);
+        let address = |(id, node): (&u64, &super::types::Node)| PeerAddress {
+            id: *id,
+            urls: node.addr.clone(),
+        };
+        others.map(address).collect()
+    }
+
     /// Where another member listens for its peers.
     pub fn peer(&self, member: u64) -> Option<PeerAddress> {
         let metrics = self.metrics.borrow_watched();

@@ -37,6 +37,16 @@ const REFUSALS: [Refusal; 12] = [
     Refusal::TimeoutWaitAppliedIndex,
 ];
 
+/// What came of looking at those who wait for a vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Votes {
+    /// One got its vote: the membership is another one.
+    Given,
+    /// One that is there is not ready yet.
+    Awaited,
+    Nobody,
+}
+
 const PAUSE: Duration = Duration::from_millis(PROPOSAL_PAUSE_MS);
 
 fn position_to_wire(position: Position) -> peer::LogId {
@@ -184,13 +194,19 @@ impl Replica {
         }
         self.judge(change)?;
         if let MemberChange::Remove { id } = change
-            && self.config.reconfiguration.is_strict
             && seen.voters.contains(id)
-            && !self.works_without(*id, &seen)
         {
-            // etcd counts members as voters that here wait for their vote: they come first.
-            let given = self.give_votes(&seen).await;
-            return Err((!given).then_some(Refusal::Unhealthy));
+            // etcd counts members as voters that here wait for their vote: they come first, so
+            // that what is left bears as many losses as there.
+            let works = self.works_without(*id, &seen);
+            match self.give_votes(&seen).await {
+                Votes::Given => return Err(None),
+                Votes::Awaited if !works => return Err(None),
+                Votes::Nobody if !works && self.config.reconfiguration.is_strict => {
+                    return Err(Some(Refusal::Unhealthy));
+                }
+                Votes::Awaited | Votes::Nobody => {}
+            }
         }
         let made = self.raft.change_members(change, &seen).await;
         let position = made.map_err(|end| self.change_refused(Some(end)))?;
@@ -251,39 +267,54 @@ impl Replica {
     }
 
     /// Gives votes to members that wait for theirs and have caught up, and ends a change that was
-    /// left half done; the leader's duty. Whether there is somebody to wait for.
-    pub async fn give_due_votes(&self) -> bool {
+    /// left half done; the leader's duty.
+    pub async fn give_due_votes(&self) {
         let seen = self.raft.standings();
         if seen.vote_due.is_empty() && !seen.is_joint {
-            return false;
+            return;
         }
         let Ok(_alone) = self.changing.try_lock() else {
-            return true;
+            return;
         };
         if seen.is_joint {
             let settled = self.raft.settle(&seen).await;
             tracing::info!(?settled, "a change of members was left half done");
-            return true;
+        } else {
+            self.give_votes(&seen).await;
         }
-        self.give_votes(&seen).await
+    }
+
+    /// Asks the others for a sign when none of a leader comes: one of them may know that this
+    /// member was removed, and the transport then tells. A learner would not ask by itself.
+    pub async fn look_for_others(&self) {
+        let limit = self.config.raft.election_timeout;
+        let asked = self.raft.peers().into_iter().map(|peer| async move {
+            let call = self.raft.transport().read_index(&peer);
+            match tokio::time::timeout(limit, call).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "no sign of a leader"),
+                Err(_) => tracing::debug!(peer = peer.id, "no sign of a peer"),
+            }
+        });
+        futures::future::join_all(asked).await;
     }
 
     /// As [`Replica::give_due_votes`], while no other change can be made.
-    async fn give_votes(&self, seen: &Standings) -> bool {
+    async fn give_votes(&self, seen: &Standings) -> Votes {
         let members = match self.view().members() {
             Ok(members) => members,
             Err(error) => {
                 tracing::error!(%error, "cannot read the members");
-                return false;
+                return Votes::Nobody;
             }
         };
         // One that has not published itself may still lose its disk without anybody knowing.
         let started = members.iter().filter(|member| member.is_started());
         let due = started.map(|member| member.id);
         let due = due.filter(|id| seen.vote_due.contains(id) && self.is_healthy(*id));
-        let mut waits = false;
+        let mut votes = Votes::Nobody;
         for id in due {
-            waits = true;
+            votes = Votes::Awaited;
             let last = self.raft.standing().last_log_index;
             let matched = self
                 .raft
@@ -294,13 +325,16 @@ impl Replica {
             }
             let member = format!("{id:016x}");
             match self.raft.give_vote(id, seen).await {
-                Ok(_) => tracing::info!(member, "a new member has caught up and votes from now on"),
+                Ok(_) => {
+                    tracing::info!(member, "a new member has caught up and votes from now on");
+                    votes = Votes::Given;
+                }
                 Err(end) => tracing::debug!(member, ?end, "a new member does not vote yet"),
             }
             // The others wait for the next look: this membership is no longer the present one.
             break;
         }
-        waits
+        votes
     }
 
     /// Who the members are, for one that is about to join.
