@@ -31,7 +31,8 @@ const MASKED_AFTER: [&str; 8] = [
 /// One command line.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Words of the command; `{LEASE}` is the lease that was granted last.
+    /// Words of the command; `{LEASE}` is the lease that was granted last, `{MEMBER}` the member
+    /// that was added last.
     pub args: Vec<String>,
     pub stdin: String,
     /// Commands that do not end by themselves are interrupted after so many lines.
@@ -45,6 +46,8 @@ pub enum How {
     Text,
     /// The lines, in whatever order they came.
     Lines,
+    /// The words, in whatever order: what is sorted by ID differs from run to run.
+    Words,
     /// The names in a JSON document: its numbers differ between stores.
     JsonNames,
     /// The column heads of a table.
@@ -98,6 +101,7 @@ pub struct Cli {
     /// What to replace by what, in this order.
     masks: Vec<(String, String)>,
     lease: String,
+    member: String,
 }
 
 impl Cli {
@@ -126,6 +130,7 @@ impl Cli {
             endpoints: cluster.endpoints(),
             masks,
             lease: String::new(),
+            member: String::new(),
         })
     }
 
@@ -134,10 +139,10 @@ impl Cli {
     /// # Errors
     /// When the tool is missing or hangs.
     pub async fn run(&mut self, case: &Case) -> Result<Output> {
-        let args = case
-            .args
-            .iter()
-            .map(|arg| arg.replace("{LEASE}", &self.lease));
+        let args = case.args.iter().map(|arg| {
+            arg.replace("{LEASE}", &self.lease)
+                .replace("{MEMBER}", &self.member)
+        });
         let mut child = Command::new(self.tool.ctl()?)
             .arg(format!("--endpoints={}", self.endpoints))
             .args(args)
@@ -167,6 +172,12 @@ impl Cli {
             self.masks.push((number.to_string(), "LEASE".to_owned()));
             self.lease = lease;
         }
+        if let Some(member) = added(&stdout) {
+            let number = u64::from_str_radix(&member, 16)?;
+            self.masks.push((member.clone(), "ADDED".to_owned()));
+            self.masks.push((number.to_string(), "ADDED".to_owned()));
+            self.member = member;
+        }
         let stdout = self.shared(case.how, &stdout)?;
         Ok(Output { stdout, exit_code })
     }
@@ -179,6 +190,12 @@ impl Cli {
                 let mut lines: Vec<&str> = text.lines().collect();
                 lines.sort_unstable();
                 lines.join("\n")
+            }
+            How::Words => {
+                let parts = |c: char| c.is_whitespace() || "=\",".contains(c);
+                let mut words: Vec<&str> = text.split(parts).filter(|w| !w.is_empty()).collect();
+                words.sort_unstable();
+                words.join(" ")
             }
             How::FirstTwoLines => text
                 .lines()
@@ -231,6 +248,13 @@ fn granted(stdout: &[u8]) -> Option<String> {
     first.then(|| id.to_owned())
 }
 
+/// The ID in `Member ID added …`.
+fn added(stdout: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(stdout).ok()?;
+    let (id, rest) = text.strip_prefix("Member ")?.split_once(' ')?;
+    rest.starts_with("added").then(|| id.trim().to_owned())
+}
+
 /// All names of a JSON value, in order, with the kind of what they name.
 fn names(value: &serde_json::Value) -> String {
     match value {
@@ -241,8 +265,10 @@ fn names(value: &serde_json::Value) -> String {
             format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
         }
         serde_json::Value::Array(items) => {
-            let items = items.iter().map(names);
-            format!("[{}]", items.collect::<Vec<_>>().join(","))
+            // Members are sorted by ID, which differs from run to run.
+            let mut items: Vec<String> = items.iter().map(names).collect();
+            items.sort();
+            format!("[{}]", items.join(","))
         }
         serde_json::Value::String(_) => "text".to_owned(),
         serde_json::Value::Number(_) => "number".to_owned(),

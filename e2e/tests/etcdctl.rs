@@ -156,6 +156,48 @@ fn cluster_wide() -> Vec<Case> {
     ]
 }
 
+/// Changes of the members. On etcd a second voter that is not there would stop the first one.
+fn members() -> Vec<Case> {
+    let lines = [
+        "member add",
+        "member add m2",
+        "member add m2 http://127.0.0.1:1",
+        "member add m2 --peer-urls=nonsense",
+        "member add m2 --peer-urls=http://127.0.0.1:1 --learner",
+        "member add m3 --peer-urls=http://127.0.0.1:2 --learner",
+        "member add m3 --peer-urls=http://127.0.0.1:1",
+        "member promote {MEMBER}",
+        "member promote zz",
+        "member promote",
+        "member update {MEMBER} --peer-urls=http://127.0.0.1:3",
+        "member update {MEMBER}",
+        "member update 1234 --peer-urls=http://127.0.0.1:4",
+        "member list",
+        "member list --consistency s",
+        "member list -w fields",
+    ];
+    let words = |line: &&str| Case::new(line).how(How::Words);
+    let mut cases: Vec<Case> = lines.iter().map(words).collect();
+    let add = "member add m3 --peer-urls=http://127.0.0.1:5 --learner -w";
+    for line in [
+        "member list -w json",
+        "member list --hex -w json",
+        "member remove {MEMBER} -w json",
+        &format!("{add} json"),
+    ] {
+        cases.push(Case::new(line).how(How::JsonNames));
+    }
+    for line in [
+        "member remove {MEMBER}",
+        "member remove",
+        "member remove zz",
+        "member list -w nonsense",
+    ] {
+        cases.push(Case::new(line).how(How::Words));
+    }
+    cases
+}
+
 fn locks() -> Vec<Case> {
     vec![
         Case::new("lock name").lines(1),
@@ -231,6 +273,11 @@ async fn watches_read_the_same() -> Result<()> {
 #[tokio::test]
 async fn the_cluster_reads_the_same() -> Result<()> {
     compare(1, cluster_wide()).await
+}
+
+#[tokio::test]
+async fn changes_of_members_read_the_same() -> Result<()> {
+    compare(1, members()).await
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use quorate_e2e::binaries::Kind;
 use quorate_e2e::cluster::Cluster;
 use quorate_e2e::secure::{self, Files, Sides, client, https_get, start, url};
 use quorate_e2e::wait;
+use quorate_proto::etcdserverpb::{MemberListRequest, MemberUpdateRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -280,6 +281,27 @@ async fn roll(
     Ok(())
 }
 
+/// Has every member called under another scheme from now on.
+async fn call_peers(client: &Client, scheme: &str) -> Result<()> {
+    let mut cluster = client.cluster();
+    let listed = cluster.member_list(MemberListRequest { linearizable: true });
+    for member in listed.await?.into_inner().members {
+        let urls = member
+            .peer_ur_ls
+            .iter()
+            .map(|url| match url.split_once("://") {
+                Some((_, place)) => format!("{scheme}://{place}"),
+                None => url.clone(),
+            });
+        let request = MemberUpdateRequest {
+            id: member.id,
+            peer_ur_ls: urls.collect(),
+        };
+        cluster.member_update(request).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_live_cluster_changes_to_tls_and_back() -> Result<()> {
     let files = Files::new()?;
@@ -309,10 +331,13 @@ async fn a_live_cluster_changes_to_tls_and_back() -> Result<()> {
     plain.goes_on().await?;
     plain.check(&client(&https, Some(tls.clone()))?).await?;
 
-    // Clients speak TLS alone.
-    let mut strict = files.flags(BOTH);
-    strict.push("--quorate-tls-migration=peer".to_owned());
+    // TLS alone, on both sides.
+    call_peers(&client(&https, Some(tls.clone()))?, "https").await?;
+    let strict = files.flags(BOTH);
     roll(&mut cluster, &strict, BOTH, Some(&tls), &[&secure]).await?;
+    let peer_url = format!("http://127.0.0.1:{}", cluster.members[0].spec.peer_port);
+    let refused = client(&[peer_url], None)?.get("k").await;
+    ensure!(refused.is_err(), "plaintext was taken: {refused:?}");
     let refused = client(&http, None)?.get("k").await;
     ensure!(refused.is_err(), "plaintext was taken: {refused:?}");
 
@@ -321,6 +346,7 @@ async fn a_live_cluster_changes_to_tls_and_back() -> Result<()> {
     let plain = Writer::start("again", client(&http, None)?);
     plain.goes_on().await?;
     secure.check(&client(&http, None)?).await?;
+    call_peers(&client(&http, None)?, "http").await?;
     roll(&mut cluster, &[], NONE, None, &[&plain]).await?;
     plain.check(&client(&http, None)?).await?;
     let refused = client(&https, Some(tls))?.get("k").await;

@@ -1,19 +1,24 @@
-//! The Cluster service: the members as the log has them.
+//! The Cluster service: the members as the log has them, and their changes.
 //!
 //! etcd: server/etcdserver/api/v3rpc/member.go.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use futures::FutureExt;
 use quorate_proto::etcdserverpb::cluster_server::Cluster;
 use quorate_proto::etcdserverpb::{
-    Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
     MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
-    MemberUpdateRequest, MemberUpdateResponse,
+    MemberUpdateRequest, MemberUpdateResponse, ResponseHeader,
 };
 use tonic::{Request, Response, Status};
 
 use super::header::Headers;
-use super::status::{failure, not_yet, status};
+use super::parse::member::peer_urls;
+use super::status::{failure, status};
+use crate::model::member::{Member, added_member_id};
+use crate::raft::membership::MemberChange;
 use crate::replica::Replica;
 
 /// Members as clients see them.
@@ -22,12 +27,35 @@ pub struct ClusterService {
     headers: Headers,
 }
 
+type Wire = quorate_proto::etcdserverpb::Member;
+
+/// A member as a message.
+pub(super) fn render(member: Member) -> Wire {
+    Wire {
+        id: member.id,
+        name: member.name,
+        peer_ur_ls: member.peer_urls,
+        client_ur_ls: member.client_urls,
+        is_learner: member.is_learner,
+    }
+}
+
 impl ClusterService {
     pub fn new(replica: Arc<Replica>) -> Self {
         Self {
             headers: Headers::new(Arc::clone(&replica)),
             replica,
         }
+    }
+
+    /// etcd leaves the revision out of every answer of this service.
+    fn header(&self) -> Option<ResponseHeader> {
+        Some(self.headers.at(0))
+    }
+
+    async fn change(&self, change: MemberChange) -> Result<Vec<Wire>, Status> {
+        let members = self.replica.change_members(change).boxed().await;
+        Ok(members.map_err(status)?.into_iter().map(render).collect())
     }
 }
 
@@ -43,46 +71,79 @@ impl Cluster for ClusterService {
         let members = self.replica.view().members();
         let members = members.map_err(|error| failure(&error))?;
         Ok(Response::new(MemberListResponse {
-            // etcd leaves the revision out of every answer of this service.
-            header: Some(self.headers.at(0)),
-            members: members
-                .into_iter()
-                .map(|member| Member {
-                    id: member.id,
-                    name: member.name,
-                    peer_ur_ls: member.peer_urls,
-                    client_ur_ls: member.client_urls,
-                    is_learner: member.is_learner,
-                })
-                .collect(),
+            header: self.header(),
+            members: members.into_iter().map(render).collect(),
         }))
     }
 
     async fn member_add(
         &self,
-        _request: Request<MemberAddRequest>,
+        request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        Err(not_yet("MemberAdd"))
+        let request = request.into_inner();
+        let peer_urls = peer_urls(&request.peer_ur_ls).map_err(status)?;
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_epoch.map_or(0, |since| since.as_secs());
+        let id = added_member_id(&peer_urls, seconds);
+        let is_learner = request.is_learner;
+        let added = Wire {
+            id,
+            peer_ur_ls: peer_urls.clone(),
+            is_learner,
+            ..Default::default()
+        };
+        let change = MemberChange::Add {
+            id,
+            peer_urls,
+            is_learner,
+        };
+        let members = self.change(change).await?;
+        Ok(Response::new(MemberAddResponse {
+            header: self.header(),
+            member: Some(added),
+            members,
+        }))
     }
 
     async fn member_remove(
         &self,
-        _request: Request<MemberRemoveRequest>,
+        request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        Err(not_yet("MemberRemove"))
+        let id = request.into_inner().id;
+        let members = self.change(MemberChange::Remove { id }).await?;
+        Ok(Response::new(MemberRemoveResponse {
+            header: self.header(),
+            members,
+        }))
     }
 
     async fn member_update(
         &self,
-        _request: Request<MemberUpdateRequest>,
+        request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        Err(not_yet("MemberUpdate"))
+        let request = request.into_inner();
+        // etcd takes them unseen, and each member that cannot use them panics.
+        peer_urls(&request.peer_ur_ls).map_err(status)?;
+        let change = MemberChange::Update {
+            id: request.id,
+            peer_urls: request.peer_ur_ls,
+        };
+        let members = self.change(change).await?;
+        Ok(Response::new(MemberUpdateResponse {
+            header: self.header(),
+            members,
+        }))
     }
 
     async fn member_promote(
         &self,
-        _request: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        Err(not_yet("MemberPromote"))
+        let id = request.into_inner().id;
+        let members = self.change(MemberChange::Promote { id }).await?;
+        Ok(Response::new(MemberPromoteResponse {
+            header: self.header(),
+            members,
+        }))
     }
 }

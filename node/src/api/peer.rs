@@ -6,11 +6,14 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use quorate_proto::quorate::peer;
 use quorate_proto::quorate::peer::peer_server::{Peer, PeerServer};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::cluster::render;
+use super::status::failure;
 use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::raft::receive::PeerRefusal;
-use crate::raft::transport::grpc::{CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
+use crate::raft::transport::grpc::{CLUSTER_HEADER, FROM_HEADER, REMOVED_HEADER, TO_HEADER};
 use crate::replica::Replica;
 
 /// The Peer service of this member.
@@ -44,7 +47,10 @@ impl PeerDoor {
         };
         let (ours, me) = (self.replica.cluster_id(), self.replica.member_id());
         match (cluster, to) {
-            (Some(cluster), Some(to)) if cluster == ours && to == me => Ok(request.into_inner()),
+            (Some(cluster), Some(to)) if cluster == ours && to == me => {
+                self.admit_member(from)?;
+                Ok(request.into_inner())
+            }
             (Some(cluster), Some(_)) if cluster != ours => refused(format!(
                 "cluster ID mismatch: this is cluster {ours:016x}, the call is for {cluster:016x}"
             )),
@@ -52,6 +58,32 @@ impl PeerDoor {
                 "member ID mismatch: this is member {me:016x}, the call is for {to:016x}"
             )),
             _ => refused("the call does not say which cluster and member it is for".into()),
+        }
+    }
+}
+
+impl PeerDoor {
+    /// Refuses a member that was removed, and tells it so: it may have been down when that was
+    /// decided, or be the last to hear of it.
+    ///
+    /// etcd: server/etcdserver/server.go, `Process`.
+    fn admit_member(&self, from: Option<u64>) -> Result<(), Status> {
+        let Some(from) = from.filter(|from| !self.replica.raft().is_member(*from)) else {
+            return Ok(());
+        };
+        match self.replica.view().is_removed(from) {
+            // Before the first start of a cluster, its members are not known yet.
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let from = format!("{from:016x}");
+                tracing::warn!(from, "rejected Raft message from removed member");
+                let text = "cannot process message from removed member";
+                let mut metadata = MetadataMap::new();
+                metadata.insert(REMOVED_HEADER, MetadataValue::from_static("true"));
+                let code = Code::PermissionDenied;
+                Err(Status::with_metadata(code, text, metadata))
+            }
+            Err(error) => Err(failure(&error)),
         }
     }
 }
@@ -156,5 +188,27 @@ impl Peer for PeerDoor {
         let request = self.admit(request)?;
         let answer = self.replica.receive_lease_times(request).await;
         answer.map(Response::new).map_err(status)
+    }
+
+    async fn member_change(
+        &self,
+        request: Request<peer::MemberChangeRequest>,
+    ) -> Result<Response<peer::MemberChangeResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.receive_member_change(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn members(
+        &self,
+        request: Request<peer::MembersRequest>,
+    ) -> Result<Response<peer::MembersResponse>, Status> {
+        let linearizable = request.into_inner().linearizable;
+        let members = self.replica.members_for_joiner(linearizable).await;
+        let members = members.map_err(|error| failure(&error))?;
+        Ok(Response::new(peer::MembersResponse {
+            cluster_id: self.replica.cluster_id(),
+            members: members.into_iter().map(render).collect(),
+        }))
     }
 }

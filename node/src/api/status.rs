@@ -46,7 +46,8 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::DuplicateKey
         | Refusal::InvalidSortOption
         | Refusal::InvalidClientApiVersion
-        | Refusal::RequestTooLarge => Code::InvalidArgument,
+        | Refusal::RequestTooLarge
+        | Refusal::BadMemberUrls => Code::InvalidArgument,
         Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
             Code::OutOfRange
         }
@@ -56,10 +57,16 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::NotLeader
         | Refusal::NotSupportedForLearner
         | Refusal::BadLeaderTransferee
+        | Refusal::MemberExists
+        | Refusal::PeerUrlExists
+        | Refusal::MemberNotLearner
+        | Refusal::LearnerNotReady
+        | Refusal::TooManyLearners
         | Refusal::ClusterIdMismatch => Code::FailedPrecondition,
-        // rpctypes declares ResourceExhausted, but the server's table of codes names the bare
-        // error, so that it reaches the wire as Unknown. Clients see that, so we send that.
-        Refusal::TooManyRequests => Code::Unknown,
+        // rpctypes declares ResourceExhausted and FailedPrecondition, but the server's table of
+        // codes names the bare errors, so that they reach the wire as Unknown. Clients see that,
+        // so we send that.
+        Refusal::TooManyRequests | Refusal::NotEnoughStartedMembers => Code::Unknown,
         // The server's table of codes does not know it.
         Refusal::TimeoutLeaderTransfer => Code::Unknown,
         Refusal::NoLeader
@@ -68,7 +75,8 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::Timeout
         | Refusal::TimeoutLeaderFailure
         | Refusal::TimeoutConnectionLost
-        | Refusal::TimeoutWaitAppliedIndex => Code::Unavailable,
+        | Refusal::TimeoutWaitAppliedIndex
+        | Refusal::Unhealthy => Code::Unavailable,
         Refusal::Corrupt => Code::DataLoss,
     }
 }
@@ -182,6 +190,42 @@ mod tests {
         ),
         (Refusal::Corrupt, 15, "etcdserver: corrupt cluster"),
         (Refusal::MemberNotFound, 5, "etcdserver: member not found"),
+        (
+            Refusal::MemberExists,
+            9,
+            "etcdserver: member ID already exist",
+        ),
+        (
+            Refusal::PeerUrlExists,
+            9,
+            "etcdserver: Peer URLs already exists",
+        ),
+        (
+            Refusal::NotEnoughStartedMembers,
+            2,
+            "etcdserver: re-configuration failed due to not enough started members",
+        ),
+        (
+            Refusal::BadMemberUrls,
+            3,
+            "etcdserver: given member URLs are invalid",
+        ),
+        (
+            Refusal::MemberNotLearner,
+            9,
+            "etcdserver: can only promote a learner member",
+        ),
+        (
+            Refusal::LearnerNotReady,
+            9,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        (
+            Refusal::TooManyLearners,
+            9,
+            "etcdserver: too many learner members in cluster",
+        ),
+        (Refusal::Unhealthy, 14, "etcdserver: unhealthy cluster"),
         (
             Refusal::ClusterIdMismatch,
             9,

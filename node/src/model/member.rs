@@ -12,3 +12,19 @@ pub struct Member {
     pub client_urls: Vec<String>,
     pub is_learner: bool,
 }
+
+impl Member {
+    /// Whether it has ever published itself.
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
+/// The ID of a member that is added to a running cluster: it depends on the time, so that a
+/// replacement at the same URLs is another member. `unix_seconds` is when it is added; etcd leaves
+/// the cluster token out.
+///
+/// etcd: server/etcdserver/api/v3rpc/member.go, `MemberAdd`.
+pub fn added_member_id(peer_urls: &[String], unix_seconds: u64) -> u64 {
+    member_id(peer_urls, &unix_seconds.to_string())
+}

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod member;
 pub mod position;
 pub mod refusal;
+pub mod url;
 
 pub use event::{Event, EventBatch, EventKind, LeaseChange};
 pub use key::KeyRange;

@@ -14,8 +14,10 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, type_config::alias};
 use prost::Message;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::callers::{Callers, Outcome};
+use super::membership::{Addresses, is_removed_by};
 use super::retention::Retention;
 use super::snapshot::{Builder, Held, SnapshotData};
 use super::state::StateDirectory;
@@ -46,6 +48,9 @@ pub struct Published {
     pub callers: Arc<Callers>,
     pub lease_news: Box<dyn Fn(LeaseNews<'_>) + Send + Sync>,
     pub retention: Arc<Retention>,
+    pub addresses: Arc<Addresses>,
+    /// Cancelled once this member was removed from the cluster.
+    pub removed: CancellationToken,
     /// Set once, to the reason why this node must stop.
     pub fatal: watch::Sender<Option<String>>,
     /// Hears of each sync of the log, in the log's thread.
@@ -122,6 +127,7 @@ impl Applier {
         membership: StoredMembership,
         published: Arc<Published>,
     ) -> Self {
+        published.addresses.update(membership.membership());
         Self {
             machine,
             db: published.db.load_full(),
@@ -141,7 +147,10 @@ impl Applier {
             EntryPayload::Blank => {}
             EntryPayload::Normal(batch) => self.apply_batch(round, &batch.0, entry.log_id)?,
             EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                self.take_membership(StoredMembership::new(
+                    Some(entry.log_id),
+                    membership.clone(),
+                ));
                 let encoded = stored::encode_membership(&self.membership);
                 round.batch.set_membership(&encoded);
                 let members = stored::members_of(membership);
@@ -152,6 +161,15 @@ impl Applier {
         self.applied = Some(entry.log_id);
         round.last = Some(entry.log_id);
         Ok(())
+    }
+
+    fn take_membership(&mut self, now: StoredMembership) {
+        let before = std::mem::replace(&mut self.membership, now);
+        let (before, now) = (before.membership(), self.membership.membership());
+        self.published.addresses.update(now);
+        if is_removed_by(self.published.callers.origin(), before, now) {
+            self.published.removed.cancel();
+        }
     }
 
     fn apply_batch(&mut self, round: &mut Round, bytes: &Bytes, at: LogId) -> Result<(), Error> {
@@ -248,7 +266,7 @@ impl Applier {
         self.db = Arc::clone(&db);
         self.machine = machine;
         self.applied = applied;
-        self.membership = membership;
+        self.take_membership(membership);
         let view = Arc::new(View::of(&self.db));
         self.published.db.store(db);
         self.published.view.store(Arc::clone(&view));

@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::applier::{Applier, LeaseNews, Published, position};
 use super::callers::Callers;
+use super::force::force;
 use super::handle::RaftHandle;
 use super::identity::{DataDirectory, StartError};
 use super::import;
@@ -35,8 +37,13 @@ pub struct RaftOptions {
     pub member_id: u64,
     pub cluster_id: u64,
     pub data_dir: PathBuf,
-    /// The members that the cluster starts with; not looked at once it has started.
+    /// The members that the cluster starts with; not looked at once it has started. None when
+    /// this member joins a cluster that runs.
     pub members: Vec<Member>,
+    /// Kept with the data directory at its first start.
+    pub cluster_token: String,
+    /// Goes on alone, as the one member of the cluster: `--force-new-cluster`.
+    pub force_new_cluster: bool,
     pub heartbeat_interval: Duration,
     /// etcd's election timeout: a leader that is silent for so long is replaced.
     pub election_timeout: Duration,
@@ -96,6 +103,7 @@ pub async fn start(
 ) -> Result<Started, StartError> {
     let mut data_directory =
         DataDirectory::take(&options.data_dir, options.member_id, options.cluster_id)?;
+    data_directory.keep_token(&options.cluster_token)?;
     import::run(options)?;
     let directory = StateDirectory::open(&options.data_dir)?;
     let db = Db::open(&directory.current_path()?)?;
@@ -110,6 +118,8 @@ pub async fn start(
         callers: Arc::new(Callers::new(options.member_id)),
         lease_news,
         retention: Arc::new(Retention::new(options.snapshot_count)),
+        addresses: Arc::default(),
+        removed: CancellationToken::new(),
         fatal: watch::channel(None).0,
         flush_observer: OnceLock::new(),
     });
@@ -123,6 +133,9 @@ pub async fn start(
     let log_store = LogStore::open(&options.data_dir.join("log"), log_options)?;
     data_directory.note_log()?;
     let log = Arc::clone(log_store.log());
+    if options.force_new_cluster {
+        force(&log, applied, &membership, options.member_id).await?;
+    }
     let applier = Applier::new(
         machine,
         directory.clone(),
@@ -131,7 +144,8 @@ pub async fn start(
         Arc::clone(&published),
     );
     let config = Arc::new(config(options)?);
-    let network = Network::new(Arc::clone(&transport));
+    let addresses = Arc::clone(&published.addresses);
+    let network = Network::new(Arc::clone(&transport), addresses);
     let raft = Raft::new(options.member_id, config, network, log_store, applier).await;
     let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
     published.retention.run();

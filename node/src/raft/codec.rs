@@ -55,6 +55,7 @@ pub fn membership_to_wire(membership: &Membership) -> peer::Membership {
             .map(|(id, node)| peer::Node {
                 id: *id,
                 address: node.addr.clone(),
+                is_learner: node.is_learner,
             })
             .collect(),
     }
@@ -69,7 +70,11 @@ pub fn membership_from_wire(membership: &peer::Membership) -> Result<Membership,
     let nodes: BTreeMap<u64, Node> = membership
         .nodes
         .iter()
-        .map(|node| (node.id, Node::new(&node.address)))
+        .map(|node| {
+            let addr = node.address.clone();
+            let is_learner = node.is_learner;
+            (node.id, Node { addr, is_learner })
+        })
         .collect();
     Membership::new(voters, nodes).map_err(|_| Malformed("membership with an unknown voter"))
 }
@@ -111,7 +116,11 @@ mod tests {
 
     #[test]
     fn entries_come_back_from_the_wire() {
-        let nodes = BTreeMap::from([(1, Node::new("http://a,http://b")), (2, Node::new("c"))]);
+        let learner = Node {
+            addr: "c".into(),
+            is_learner: true,
+        };
+        let nodes = BTreeMap::from([(1, Node::new("http://a,http://b")), (2, learner)]);
         let joint = vec![BTreeSet::from([1]), BTreeSet::from([1, 2])];
         let membership = Membership::new(joint, nodes).expect("valid");
         for payload in [

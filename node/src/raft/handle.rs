@@ -93,7 +93,7 @@ pub struct RaftHandle {
     transport: Arc<dyn Transport>,
     /// Cancelled when this member goes down: the streams of peers end.
     closing: CancellationToken,
-    metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    pub(super) metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     /// A leader that a majority has not answered for so long does not count as one.
     lease: Duration,
     epoch: Instant,
@@ -238,12 +238,24 @@ impl RaftHandle {
             .map(ToString::to_string)
     }
 
-    /// Whether this member is one without a vote.
+    /// Whether this member was added as a learner and is one still.
     pub fn is_learner(&self) -> bool {
         let metrics = self.metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let votes = membership.voter_ids().any(|id| id == self.member_id);
-        !votes && membership.get_node(&self.member_id).is_some()
+        let node = membership.get_node(&self.member_id);
+        node.is_some_and(|node| node.is_learner)
+    }
+
+    /// Whether raft's membership names `member` at present.
+    pub fn is_member(&self, member: u64) -> bool {
+        let metrics = self.metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        membership.get_node(&member).is_some()
+    }
+
+    /// Cancelled when this member has learned that it was removed from the cluster for good.
+    pub fn removed(&self) -> &CancellationToken {
+        &self.published.removed
     }
 
     pub fn standing(&self) -> Standing {
@@ -277,6 +289,18 @@ impl RaftHandle {
             matched: matched.map_or(0, |id| id.index()),
             acked_ago: acked.copied().flatten().map(|at| at.elapsed()),
         })
+    }
+
+    /// The other members, and where they listen.
+    pub fn peers(&self) -> Vec<PeerAddress> {
+        let metrics = self.metrics.borrow_watched();
+        let nodes = metrics.membership_config.membership().nodes();
+        let others = nodes.filter(|(id, _)| **id != self.member_id);
+        let address = |(id, node): (&u64, &super::types::Node)| PeerAddress {
+            id: *id,
+            urls: node.addr.clone(),
+        };
+        others.map(address).collect()
     }
 
     /// Where another member listens for its peers.

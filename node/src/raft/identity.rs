@@ -15,6 +15,8 @@ const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 /// The line of the identity that says that there is a raft log.
 const LOG_MADE: &str = "log made";
+/// How the line of the identity begins that holds the cluster token.
+const TOKEN: &str = "token ";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,8 @@ struct Identity {
     cluster: u64,
     boots: u64,
     has_log: bool,
+    /// The cluster token of the first start, escaped; not known of a directory that was imported.
+    token: Option<String>,
 }
 
 impl fmt::Display for Identity {
@@ -69,6 +73,7 @@ impl fmt::Display for Identity {
             cluster,
             boots,
             has_log,
+            token,
         } = self;
         writeln!(formatter, "member {member:016x}")?;
         writeln!(formatter, "cluster {cluster:016x}")?;
@@ -76,7 +81,10 @@ impl fmt::Display for Identity {
         if *has_log {
             writeln!(formatter, "{LOG_MADE}")?;
         }
-        Ok(())
+        match token {
+            Some(token) => writeln!(formatter, "{TOKEN}{token}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -102,21 +110,50 @@ impl Identity {
             cluster: u64::from_str_radix(value("cluster")?, 16).ok()?,
             boots: value("boots")?.parse().ok()?,
             has_log: text.lines().any(|line| line == LOG_MADE),
+            token: text
+                .lines()
+                .find_map(|line| line.strip_prefix(TOKEN))
+                .map(str::to_owned),
         })
     }
+}
+
+/// Whom a data directory belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub member: u64,
+    pub cluster: u64,
+    token: Option<String>,
+}
+
+impl Owner {
+    /// Whether the first start had another cluster token, as far as that is known.
+    pub fn has_other_token(&self, token: &str) -> bool {
+        let kept = self.token.as_deref();
+        kept.is_some_and(|kept| kept != escaped(token))
+    }
+}
+
+/// One line, whatever the token holds.
+fn escaped(token: &str) -> String {
+    token.escape_default().to_string()
 }
 
 /// The member and cluster that a data directory belongs to; none before its first start.
 ///
 /// # Errors
 /// When it cannot be read, or names nobody.
-pub fn owner_of(path: &Path) -> Result<Option<(u64, u64)>, StartError> {
+pub fn owner_of(path: &Path) -> Result<Option<Owner>, StartError> {
     let file = path.join(IDENTITY);
     if !fs::exists(&file).map_err(|error| io_error(&file, error))? {
         return Ok(None);
     }
     let found = Identity::read(&file)?;
-    Ok(Some((found.member, found.cluster)))
+    Ok(Some(Owner {
+        member: found.member,
+        cluster: found.cluster,
+        token: found.token,
+    }))
 }
 
 impl DataDirectory {
@@ -133,7 +170,7 @@ impl DataDirectory {
         let lock = take_lock(path)?;
         let file = path.join(IDENTITY);
         let exists = fs::exists(&file).map_err(|error| io_error(&file, error))?;
-        let (boots, has_log) = if exists {
+        let (boots, has_log, token) = if exists {
             let found = Identity::read(&file)?;
             if (found.member, found.cluster) != (member, cluster) {
                 return Err(StartError::OtherMember {
@@ -144,15 +181,16 @@ impl DataDirectory {
                     cluster,
                 });
             }
-            (found.boots + 1, found.has_log)
+            (found.boots + 1, found.has_log, found.token)
         } else {
-            (1, false)
+            (1, false, None)
         };
         let identity = Identity {
             member,
             cluster,
             boots,
             has_log,
+            token,
         };
         write_atomically(&file, identity.to_string().as_bytes())?;
         Ok(Self {
@@ -174,6 +212,20 @@ impl DataDirectory {
             sync_directory(&self.path)?;
             self.has_log = true;
             self.identity.has_log = true;
+            let file = self.path.join(IDENTITY);
+            write_atomically(&file, self.identity.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the cluster token of a first start, by which a directory of another cluster is known
+    /// later on.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub fn keep_token(&mut self, token: &str) -> Result<(), StartError> {
+        if self.boots == 1 && self.identity.token.is_none() {
+            self.identity.token = Some(escaped(token));
             let file = self.path.join(IDENTITY);
             write_atomically(&file, self.identity.to_string().as_bytes())?;
         }
@@ -210,15 +262,20 @@ mod tests {
     #[test]
     fn a_directory_is_bound_to_its_member_and_counts_starts() {
         let root = tempfile::tempdir().unwrap();
-        let first = DataDirectory::take(root.path(), 1, 2).unwrap();
+        let mut first = DataDirectory::take(root.path(), 1, 2).unwrap();
         assert_eq!((first.boots, first.has_log), (1, false));
         let second = DataDirectory::take(root.path(), 1, 2);
         assert!(matches!(second, Err(StartError::InUse { .. })));
+        first.keep_token("a b\n").unwrap();
         drop(first);
         let mut second = DataDirectory::take(root.path(), 1, 2).unwrap();
         assert_eq!((second.boots, second.has_log), (2, false));
         second.note_log().unwrap();
+        second.keep_token("other").unwrap();
         drop(second);
+        let owner = owner_of(root.path()).unwrap().unwrap();
+        assert_eq!((owner.member, owner.cluster), (1, 2));
+        assert!(!owner.has_other_token("a b\n") && owner.has_other_token("other"));
         let third = DataDirectory::take(root.path(), 1, 2).unwrap();
         assert_eq!((third.boots, third.has_log), (3, true));
         drop(third);

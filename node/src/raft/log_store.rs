@@ -203,7 +203,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
-fn encode(entry: Entry) -> log::Entry {
+pub(super) fn encode(entry: Entry) -> log::Entry {
     let (kind, payload) = match entry.payload {
         Payload::Blank => (BLANK, Bytes::new()),
         Payload::Normal(batch) => (BATCH, batch.0),
@@ -220,7 +220,7 @@ fn encode(entry: Entry) -> log::Entry {
     }
 }
 
-fn decode(entry: log::Entry) -> io::Result<Entry> {
+pub(super) fn decode(entry: log::Entry) -> io::Result<Entry> {
     let broken = |what: String| {
         let text = format!("raft log entry {}: {what}", entry.index);
         io::Error::new(io::ErrorKind::InvalidData, text)

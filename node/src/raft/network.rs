@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::codec;
+use super::membership::Addresses;
 use super::pipeline::{AppendResults, Sent, pipelined};
 use super::send_snapshot::{self, send_snapshot};
 use super::snapshot::{Snapshot, SnapshotData};
@@ -32,16 +33,21 @@ type BoxFuture<'s, T> = future::BoxFuture<'s, T>;
 /// Makes the clients that openraft asks for. None of them connects before it is used.
 pub struct Network {
     transport: Arc<dyn Transport>,
+    addresses: Arc<Addresses>,
 }
 
 impl Network {
-    pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+    pub fn new(transport: Arc<dyn Transport>, addresses: Arc<Addresses>) -> Self {
+        Self {
+            transport,
+            addresses,
+        }
     }
 
     fn client(&self, target: u64, node: &Node, lane: Lane) -> PeerClient {
         PeerClient {
             transport: Arc::clone(&self.transport),
+            addresses: Arc::clone(&self.addresses),
             to: PeerAddress {
                 id: target,
                 urls: node.addr.clone(),
@@ -71,6 +77,8 @@ impl RaftNetworkFactory<C> for Network {
 /// One peer on one lane.
 pub struct PeerClient {
     transport: Arc<dyn Transport>,
+    addresses: Arc<Addresses>,
+    /// The peer, where it was when openraft began to talk to it.
     to: PeerAddress,
     lane: Lane,
     /// A stream without anything in flight, for the next single request: heartbeats come often.
@@ -103,6 +111,11 @@ pub(super) fn append_to_wire(request: AppendEntriesRequest<C>) -> peer::AppendRe
 }
 
 impl PeerClient {
+    /// The peer, where it is now.
+    fn to(&self) -> PeerAddress {
+        self.addresses.locate(&self.to)
+    }
+
     /// One request over the kept stream. When this is dropped before its answer came, the stream
     /// goes with it: a late answer must not be taken for that of the next request.
     async fn single(
@@ -134,7 +147,7 @@ impl PeerClient {
     async fn open(&self) -> Result<Kept, PeerError> {
         let (requests, queue) = mpsc::channel(1);
         let queue = ReceiverStream::new(queue).boxed();
-        let answers = self.transport.append(&self.to, self.lane, queue).await?;
+        let answers = self.transport.append(&self.to(), self.lane, queue).await?;
         Ok(Kept { requests, answers })
     }
 }
@@ -209,7 +222,8 @@ impl RaftNetworkV2<C> for PeerClient {
     {
         if self.lane == Lane::Append {
             let limit = connect_limit(&option);
-            return pipelined(&self.transport, &self.to, self.lane, input, limit).boxed();
+            let (transport, to, lane) = (Arc::clone(&self.transport), self.to(), self.lane);
+            return async move { pipelined(&transport, &to, lane, input, limit).await }.boxed();
         }
         let limit = option.hard_ttl();
         async move {
@@ -230,7 +244,7 @@ impl RaftNetworkV2<C> for PeerClient {
         request: VoteRequest<C>,
         option: RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
-        let call = self.transport.vote(&self.to, vote_to_wire(&request));
+        let call = self.transport.vote(&self.to(), vote_to_wire(&request));
         vote(call, self.to.id, option).await
     }
 
@@ -239,7 +253,7 @@ impl RaftNetworkV2<C> for PeerClient {
         request: VoteRequest<C>,
         option: RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
-        let call = self.transport.pre_vote(&self.to, vote_to_wire(&request));
+        let call = self.transport.pre_vote(&self.to(), vote_to_wire(&request));
         vote(call, self.to.id, option).await
     }
 
@@ -251,7 +265,7 @@ impl RaftNetworkV2<C> for PeerClient {
         option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
         let limit = option.hard_ttl();
-        send_snapshot(&self.transport, &self.to, vote, snapshot, cancel, limit).await
+        send_snapshot(&self.transport, &self.to(), vote, snapshot, cancel, limit).await
     }
 
     async fn transfer_leader(
@@ -264,7 +278,7 @@ impl RaftNetworkV2<C> for PeerClient {
             to: *request.to_node_id(),
             last_log_id: request.last_log_id().map(codec::log_id_to_wire),
         };
-        let call = self.transport.transfer_leader(&self.to, wire);
+        let call = self.transport.transfer_leader(&self.to(), wire);
         let answer = bounded(self.to.id, option.soft_ttl(), call).await;
         let answer = answer.map_err(|error| rpc_error(&error))?;
         if answer.refusal.is_empty() {

@@ -43,15 +43,15 @@ pub fn load(db: &Db) -> Result<(Option<LogId>, StoredMembership), Error> {
     Ok((Some(log_id(applied.term, applied.index)), membership))
 }
 
-/// The members that a raft membership names, with their peer URLs.
+/// The members that a raft membership names, with their peer URLs. A node that waits for its vote
+/// is no learner to clients.
 pub fn members_of(membership: &Membership) -> Vec<Member> {
-    let voters: std::collections::BTreeSet<u64> = membership.voter_ids().collect();
     let members = membership.nodes().map(|(id, node)| Member {
         id: *id,
         name: String::new(),
         peer_urls: node.addr.split(',').map(str::to_owned).collect(),
         client_urls: Vec::new(),
-        is_learner: !voters.contains(id),
+        is_learner: node.is_learner,
     });
     members.collect()
 }

@@ -3,6 +3,7 @@
 //! openraft.
 
 pub mod grpc;
+pub mod members;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -94,4 +95,10 @@ pub trait Transport: Send + Sync + 'static {
         to: &PeerAddress,
         request: peer::LeaseTimesRequest,
     ) -> Call<peer::LeaseTimesResponse>;
+
+    fn member_change(
+        &self,
+        to: &PeerAddress,
+        request: peer::MemberChangeRequest,
+    ) -> Call<peer::MemberChangeResponse>;
 }

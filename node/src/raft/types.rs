@@ -12,7 +12,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     // Every member answers its own callers from its own apply: openraft has nothing to carry.
     type R = ();
     type NodeId = u64;
-    type Node = openraft::BasicNode;
+    type Node = Node;
     type Term = u64;
     // One leader a term, as in etcd.
     type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>;
@@ -52,8 +52,26 @@ impl std::fmt::Display for Batch {
     }
 }
 
-/// A member as raft knows it: `addr` holds its peer URLs, joined by commas.
-pub type Node = openraft::BasicNode;
+/// A member as raft knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its peer URLs, joined by commas.
+    pub addr: String,
+    /// Clients added it as a learner and have not promoted it. A node without a vote that is no
+    /// learner gets its vote by itself, as soon as it has caught up.
+    pub is_learner: bool,
+}
+
+impl Node {
+    /// A node that votes, or will.
+    pub fn new(addr: impl Into<String>) -> Self {
+        Self {
+            addr: addr.into(),
+            is_learner: false,
+        }
+    }
+}
+
 pub type Entry = alias::EntryOf<TypeConfig>;
 pub type Payload = openraft::EntryPayload<Batch, u64, Node>;
 pub type LogId = alias::LogIdOf<TypeConfig>;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reconfigure::Reconfiguration;
 use crate::raft::bootstrap::RaftOptions;
 
 /// What a replica needs to know.
@@ -19,6 +20,8 @@ pub struct ReplicaConfig {
     pub compaction_slice_records: usize,
     /// `--compaction-sleep-interval`.
     pub compaction_pause: Duration,
+    /// Which changes of the members are refused.
+    pub reconfiguration: Reconfiguration,
 }
 
 /// `--auto-compaction-mode` and `--auto-compaction-retention`.

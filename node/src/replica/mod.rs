@@ -5,11 +5,14 @@
 
 mod config;
 pub mod lease_clock;
+mod membership;
 pub mod peer;
 mod pending;
+mod promotions;
 pub mod propose;
 mod queue;
 pub mod read;
+mod reconfigure;
 mod renew;
 mod route;
 mod stop;
@@ -26,8 +29,10 @@ use tokio::task::JoinSet;
 pub use self::config::{AutoCompaction, ReplicaConfig};
 use self::lease_clock::LeaseClock;
 use self::pending::{Pending, request_timeout};
+use self::promotions::Promotions;
 use self::propose::Proposer;
 use self::read::Reads;
+pub use self::reconfigure::Reconfiguration;
 use self::renew::Renewals;
 use crate::machine::view::View;
 use crate::model::Refusal;
@@ -76,6 +81,9 @@ pub struct Replica {
     is_learner: AtomicBool,
     /// When the present leader was elected; a lock for the length of a read.
     leader_since: Mutex<Option<Instant>>,
+    /// Held while the members are changed: one change at a time.
+    changing: tokio::sync::Mutex<()>,
+    promotions: Promotions,
     tasks: Mutex<JoinSet<()>>,
     data_directory: Mutex<Option<DataDirectory>>,
 }
@@ -119,6 +127,8 @@ impl Replica {
             leader_changes: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
             leader_since: Mutex::new(None),
+            changing: tokio::sync::Mutex::new(()),
+            promotions: Promotions::default(),
             tasks: Mutex::new(JoinSet::new()),
             data_directory: Mutex::new(Some(data_directory)),
         });
@@ -277,6 +287,11 @@ impl Replica {
     /// How many leases there are, for metrics.
     pub fn lease_count(&self) -> usize {
         self.clock.len()
+    }
+
+    /// How promotions of learners ended, for metrics.
+    pub fn promotions(&self) -> &Promotions {
+        &self.promotions
     }
 
     pub fn raft(&self) -> &Arc<RaftHandle> {

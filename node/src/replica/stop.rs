@@ -42,7 +42,7 @@ impl Replica {
             .unwrap_or(Err(Refusal::TimeoutLeaderTransfer))
     }
 
-    fn is_healthy(&self, member: u64) -> bool {
+    pub(super) fn is_healthy(&self, member: u64) -> bool {
         let progress = self.raft.progress(member);
         let acked = progress.and_then(|progress| progress.acked_ago);
         acked.is_some_and(|ago| ago < self.config.raft.election_timeout)

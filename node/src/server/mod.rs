@@ -8,6 +8,7 @@
 //! | the replica's own tasks | they say why in `Replica::fatal`; the node stops |
 //! | one connection | it is closed, nothing else |
 
+mod join;
 mod member;
 mod metrics;
 mod tls;
@@ -59,6 +60,21 @@ pub struct Server {
     /// Every task by name; one that ends too early stops the node.
     tasks: JoinSet<&'static str>,
     client_ports: Vec<u16>,
+    /// Cancelled when a peer says that this member was removed.
+    removed: CancellationToken,
+}
+
+/// etcd: server/etcdserver/server.go.
+const REMOVED: &str = "the member has been permanently removed from the cluster";
+/// How long a member that was removed still answers: among others, who removed it.
+const REMOVED_DELAY: Duration = Duration::from_secs(1);
+
+/// Waits until this member has been removed from its cluster.
+async fn removed(replica: &Replica, told: &CancellationToken) {
+    tokio::select! {
+        () = told.cancelled() => {}
+        () = replica.raft().removed().cancelled() => tokio::time::sleep(REMOVED_DELAY).await,
+    }
 }
 
 /// Every listener, bound and not yet served.
@@ -77,11 +93,21 @@ impl Server {
     pub async fn run(config: Config) -> Result<(), String> {
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
-        let mut server = Self::start(config).await?;
+        let mut server = tokio::select! {
+            server = Self::start(config) => server?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        let (told, replica) = (server.removed.clone(), Arc::clone(&server.replica));
         let ended = tokio::select! {
             _ = terminate.recv() => Ok("terminated"),
             _ = interrupt.recv() => Ok("interrupt"),
             error = server.failure() => Err(error),
+            () = removed(&replica, &told) => {
+                tracing::warn!(error = REMOVED, "server error");
+                tracing::warn!("data-dir used by this member must be removed");
+                return server.stop().await;
+            }
         };
         match &ended {
             Ok(signal) => tracing::info!(signal, "received signal; shutting down"),
@@ -102,7 +128,7 @@ impl Server {
         let tls = Tls::load(&config)?;
         let listeners = Listeners::bind(&config, &options, &tls)?;
         let metrics = Metrics::new(&config);
-        let replica_config = replica_config(&config)?;
+        let replica_config = replica_config(&config, &tls.dialer).await?;
         tracing::info!(
             name = config.name,
             "data-dir" = %config.data_dir.display(),
@@ -119,6 +145,7 @@ impl Server {
                 ..GrpcOptions::default()
             },
         );
+        let removed = transport.removed().clone();
         let replica = Replica::start(replica_config, Arc::new(transport)).await;
         let replica = replica.map_err(|error| error.to_string())?;
         tasks::spawn_all(&replica);
@@ -128,6 +155,7 @@ impl Server {
             stop: CancellationToken::new(),
             stop_peers: CancellationToken::new(),
             tasks: JoinSet::new(),
+            removed,
             client_ports: listeners
                 .client
                 .iter()

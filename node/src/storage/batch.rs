@@ -105,6 +105,13 @@ impl Batch {
         self.dirty = true;
     }
 
+    /// Notes that the member with this ID was removed, for ever.
+    pub fn put_removed(&mut self, id: u64) {
+        let meta = &self.db.handle(Column::Meta);
+        self.writes.put_cf(meta, layout::removed_key(id), []);
+        self.dirty = true;
+    }
+
     /// Bytes of the writes so far.
     pub fn size_bytes(&self) -> usize {
         self.writes.size_in_bytes()

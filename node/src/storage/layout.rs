@@ -272,6 +272,11 @@ pub fn decode_member(encoded: &[u8]) -> Option<Member> {
 pub const META_PROGRESS: &[u8] = b"progress";
 /// The key in `meta` of raft's membership, opaque to the store.
 pub const META_MEMBERSHIP: &[u8] = b"membership";
+/// The key in `meta` that stands for a removed member: its ID must never be used again.
+pub fn removed_key(id: u64) -> Vec<u8> {
+    [b"removed/".as_slice(), &id.to_be_bytes()].concat()
+}
+
 /// The key in `meta` of [`Scrubbed`].
 pub const META_SCRUBBED: &[u8] = b"scrubbed";
 

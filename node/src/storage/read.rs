@@ -239,6 +239,12 @@ impl<'a> Reader<'a> {
         Ok(keys.into_iter().collect())
     }
 
+    /// Whether the committed state knows a member with this ID that was removed.
+    pub fn is_removed(&self, id: u64) -> Result<bool, Error> {
+        let found = self.get(Column::Meta, &layout::removed_key(id))?;
+        Ok(found.is_some())
+    }
+
     /// The members by ID.
     pub fn members(&self) -> Result<Vec<Member>, Error> {
         let mut members = std::collections::BTreeMap::new();

@@ -4,6 +4,7 @@
 pub mod autocompact;
 mod count;
 mod expire;
+mod promote;
 pub mod publish;
 mod retain;
 mod scrub;
@@ -15,6 +16,7 @@ use crate::replica::Replica;
 /// Starts every duty of this member, right after [`Replica::start`].
 pub fn spawn_all(replica: &Arc<Replica>) {
     replica.spawn("expire", expire::run(Arc::clone(replica)));
+    replica.spawn("promote", promote::run(Arc::clone(replica)));
     replica.spawn("autocompact", autocompact::run(Arc::clone(replica)));
     replica.spawn("count", count::run(Arc::clone(replica)));
     replica.spawn("scrub", scrub::run(Arc::clone(replica)));

@@ -2,6 +2,7 @@
 //!
 //! etcd: server/etcdserver/metrics.go, server/storage/mvcc/metrics.go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -60,6 +61,7 @@ impl Node {
             "Whether or not this member is a learner. 1 if is, 0 otherwise",
             i64::from(raft.is_learner),
         )?;
+        self.encode_promotions(encoder)?;
         encoder.counter(
             "etcd_server_leader_changes_seen",
             "The number of leader changes seen",
@@ -84,6 +86,27 @@ impl Node {
             "etcd_server_proposals_failed",
             "The total number of failed proposals seen",
             raft.proposals_failed,
+        )
+    }
+
+    /// Promotions of learners.
+    fn encode_promotions(&self, encoder: &mut Encoder<'_, '_>) -> std::fmt::Result {
+        let promotions = self.replica.promotions();
+        encoder.counter(
+            "etcd_server_learner_promote_successes",
+            "The total number of successful learner promotions while this member is leader",
+            promotions.succeeded(),
+        )?;
+        let failed = promotions.failed();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        encoder.counters(
+            "etcd_server_learner_promote_failures",
+            "The total number of failed learner promotions (likely learner not ready) while this \
+             member is leader",
+            "Reason",
+            &failed,
         )
     }
 
@@ -233,6 +256,23 @@ impl Encoder<'_, '_> {
             .0
             .encode_descriptor(name, help, None, counter.metric_type())?;
         counter.encode(metric)
+    }
+
+    /// A counter for each value of a label.
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &BTreeMap<String, u64>,
+    ) -> std::fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (value, count) in values {
+            let counter = ConstCounter::new(*count);
+            counter.encode(metric.encode_family(&[(label, value.as_str())])?)?;
+        }
+        Ok(())
     }
 
     /// A gauge that is always 1, for its label.

@@ -13,7 +13,7 @@ use quorate::model::kv::{Command, CompactionRequest, PutRequest, command};
 use quorate::model::member::Member;
 use quorate::model::{Event, KeyRange};
 use quorate::raft::bootstrap::RaftOptions;
-use quorate::replica::{Replica, ReplicaConfig};
+use quorate::replica::{Reconfiguration, Replica, ReplicaConfig};
 use quorate::tasks::autocompact::AutoCompaction;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -161,6 +161,8 @@ impl Cluster {
                 snapshot_count: 50,
                 snapshot_catchup_entries: 20,
                 fsync: true,
+                cluster_token: String::new(),
+                force_new_cluster: false,
             },
             name: format!("member-{member}"),
             client_urls: vec![format!("sim-client://{member}")],
@@ -168,6 +170,7 @@ impl Cluster {
             auto_compaction: AutoCompaction::Off,
             compaction_slice_records: 100,
             compaction_pause: Duration::from_millis(1),
+            reconfiguration: Reconfiguration::default(),
         }
     }
 

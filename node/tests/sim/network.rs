@@ -329,4 +329,14 @@ impl Transport for Wire {
             replica.receive_lease_times(request).await
         })
     }
+
+    fn member_change(
+        &self,
+        to: &PeerAddress,
+        request: peer::MemberChangeRequest,
+    ) -> Call<peer::MemberChangeResponse> {
+        self.ask(to, request, |replica, request| async move {
+            replica.receive_member_change(request).await
+        })
+    }
 }

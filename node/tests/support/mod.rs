@@ -14,7 +14,7 @@ use quorate::model::limits;
 use quorate::model::member::{Member, cluster_id, member_id};
 use quorate::raft::bootstrap::RaftOptions;
 use quorate::raft::transport::grpc::{GrpcOptions, GrpcTransport};
-use quorate::replica::{Replica, ReplicaConfig};
+use quorate::replica::{Reconfiguration, Replica, ReplicaConfig};
 use quorate::storage::Db;
 use quorate::tasks::autocompact::AutoCompaction;
 use tempfile::TempDir;
@@ -92,6 +92,8 @@ impl Cluster {
                     snapshot_count: limits::SNAPSHOT_COUNT,
                     snapshot_catchup_entries: limits::SNAPSHOT_CATCHUP_ENTRIES,
                     fsync: true,
+                    cluster_token: String::new(),
+                    force_new_cluster: false,
                 },
                 name: format!("m{n}"),
                 client_urls: vec![format!("http://client{n}")],
@@ -99,6 +101,7 @@ impl Cluster {
                 auto_compaction: AutoCompaction::Off,
                 compaction_slice_records: limits::COMPACTION_SLICE_RECORDS,
                 compaction_pause: Duration::from_millis(limits::COMPACTION_PAUSE_MS),
+                reconfiguration: Reconfiguration::default(),
             };
             change(&mut config);
             nodes.push(Node {

@@ -5,6 +5,7 @@
 
 pub mod kv;
 pub mod lease;
+pub mod member;
 pub mod txn;
 
 use prost::Message;

@@ -180,7 +180,7 @@ pub const FLAGS: &[Flag] = &[
         "strict-reconfig-check",
         Bool,
         "true",
-        Idle("changes that would cost the quorum are always refused"),
+        Works,
         "Reject reconfiguration requests that would cause quorum loss.",
     ),
     row(

@@ -248,7 +248,7 @@ pub const FLAGS: &[Flag] = &[
         "max-learners",
         Int,
         "1",
-        Idle("learners cannot be added yet"),
+        Works,
         "Maximum number of learners in the cluster.",
     ),
     row(

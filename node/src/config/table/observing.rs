@@ -1,6 +1,6 @@
 //! Flags of logs, metrics and traces, and the rest.
 
-use super::Effect::{Idle, Refused, Works};
+use super::Effect::{Idle, Works};
 use super::Kind::{Bool, Choice, Int, Text, Texts, Urls};
 use super::{Flag, Section, row};
 
@@ -134,8 +134,8 @@ pub const FLAGS: &[Flag] = &[
         "force-new-cluster",
         Bool,
         "false",
-        Refused("it is not supported yet"),
-        "Force to create a new one-member cluster.",
+        Works,
+        "Go on alone with the data of this member, as a cluster of one: after a loss of quorum.",
     ),
     row(
         Section::Unsafe,

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use quorate_proto::quorate::peer;
 use quorate_proto::quorate::peer::peer_client::PeerClient;
 use quorate_tls::Dialer;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -29,6 +30,8 @@ use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
 pub const CLUSTER_HEADER: &str = "quorate-cluster-id";
 /// The member that calls, in hexadecimal.
 pub const FROM_HEADER: &str = "quorate-from";
+/// Marks a refusal of a call from a member that was removed; its value says nothing.
+pub const REMOVED_HEADER: &str = "quorate-removed";
 /// The member that is called, in hexadecimal.
 pub const TO_HEADER: &str = "quorate-to";
 
@@ -63,6 +66,8 @@ pub struct GrpcTransport {
     options: GrpcOptions,
     /// Connections by peer address and lane; a lock for the length of a lookup.
     clients: Mutex<HashMap<(u64, String, Lane), Client>>,
+    /// Cancelled when a peer says that this member was removed.
+    removed: CancellationToken,
 }
 
 /// Marks each call with who calls whom.
@@ -94,7 +99,14 @@ impl GrpcTransport {
             cluster_id,
             options,
             clients: Mutex::new(HashMap::new()),
+            removed: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled when a peer says that this member was removed from the cluster: it was not
+    /// there to hear of it.
+    pub fn removed(&self) -> &CancellationToken {
+        &self.removed
     }
 
     /// The client for a peer and lane; connects when it is first used.
@@ -112,7 +124,11 @@ impl GrpcTransport {
         let client = PeerClient::with_interceptor(channel, marks)
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
-        self.clients.lock().insert(key, client.clone());
+        let mut clients = self.clients.lock();
+        // A member that moved is not looked for where it was.
+        clients.retain(|(id, urls, _), _| *id != to.id || *urls == to.urls);
+        clients.insert(key, client.clone());
+        drop(clients);
         Ok(client)
     }
 
@@ -121,16 +137,8 @@ impl GrpcTransport {
             member: to.id,
             reason,
         };
-        // It names the calls alone; the connector looks at all URLs.
-        let first = to.urls.split(',').next().unwrap_or_default();
-        let first = if first.starts_with("unix") {
-            "http://localhost"
-        } else {
-            first
-        };
-        let endpoint = Endpoint::from_shared(first.to_owned())
-            .map_err(|error| unreachable(format!("peer URL {first:?}: {error}")))?;
-        Ok(endpoint
+        Ok(endpoint(&to.urls)
+            .map_err(unreachable)?
             .connect_timeout(self.options.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.options.keepalive_interval)
@@ -138,14 +146,25 @@ impl GrpcTransport {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
-            .connect_with_connector_lazy(connector(self.options.dialer.clone(), to)))
+            .connect_with_connector_lazy(connector(self.options.dialer.clone(), &to.urls)))
     }
 }
 
+/// The endpoint for a peer's URLs, which only names the calls: the connector looks at all of them.
+pub(super) fn endpoint(urls: &str) -> Result<Endpoint, String> {
+    let first = urls.split(',').next().unwrap_or_default();
+    let first = if first.starts_with("unix") {
+        "http://localhost"
+    } else {
+        first
+    };
+    Endpoint::from_shared(first.to_owned()).map_err(|error| format!("peer URL {first:?}: {error}"))
+}
+
 /// Connects to a peer. What is wrong with TLS is told once, until it works or differs.
-fn connector(
+pub(super) fn connector(
     dialer: Dialer,
-    to: &PeerAddress,
+    urls: &str,
 ) -> impl tower::Service<
     Uri,
     Response = TokioIo<quorate_tls::Stream>,
@@ -153,11 +172,11 @@ fn connector(
     Future: Send,
 > + Send
 + 'static {
-    let (member, urls) = (format!("{:x}", to.id), Arc::<str>::from(to.urls.as_str()));
+    let urls = Arc::<str>::from(urls);
     let told = Arc::new(Mutex::new(String::new()));
     tower::service_fn(move |_: Uri| {
         let (dialer, urls) = (dialer.clone(), Arc::clone(&urls));
-        let (member, told) = (member.clone(), Arc::clone(&told));
+        let told = Arc::clone(&told);
         async move {
             let dialed = dialer.dial(&urls).await;
             let is_tls = |error: &std::io::Error| {
@@ -169,11 +188,11 @@ fn connector(
                     // Whoever changes a cluster to TLS waits until nobody is left in plaintext.
                     if dialer.either {
                         let tls = stream.is_secure();
-                        tracing::info!(peer = member, tls, "connected to a peer");
+                        tracing::info!(peer = %urls, tls, "connected to a peer");
                     }
                 }
                 Err(error) if is_tls(error) && *told.lock() != error.to_string() => {
-                    tracing::warn!(peer = member, %error, "cannot speak TLS with a peer");
+                    tracing::warn!(peer = %urls, %error, "cannot speak TLS with a peer");
                     *told.lock() = error.to_string();
                 }
                 Err(_) => {}
@@ -186,8 +205,11 @@ fn connector(
 /// What may be on its way unread: one full batch and more.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
-fn failed(member: u64, status: &Status) -> PeerError {
+fn failed(member: u64, status: &Status, removed: &CancellationToken) -> PeerError {
     let reason = status.message().to_owned();
+    if status.metadata().contains_key(REMOVED_HEADER) {
+        removed.cancel();
+    }
     match status.code() {
         tonic::Code::FailedPrecondition
         | tonic::Code::InvalidArgument
@@ -201,11 +223,12 @@ fn failed(member: u64, status: &Status) -> PeerError {
 macro_rules! unary {
     ($self:ident, $to:ident, $lane:expr, $method:ident, $request:expr) => {{
         let (client, member) = ($self.client($to, $lane), $to.id);
+        let removed = $self.removed.clone();
         async move {
             let answer = client?.$method($request).await;
             answer
                 .map(tonic::Response::into_inner)
-                .map_err(|status| failed(member, &status))
+                .map_err(|status| failed(member, &status, &removed))
         }
         .boxed()
     }};
@@ -227,12 +250,13 @@ impl<T> Stream for Outgoing<T> {
 macro_rules! streaming {
     ($self:ident, $to:ident, $lane:expr, $method:ident, $requests:expr) => {{
         let (client, member) = ($self.client($to, $lane), $to.id);
+        let removed = $self.removed.clone();
         async move {
             let answers = client?.$method($requests).await;
-            let answers = answers.map_err(|status| failed(member, &status))?;
+            let answers = answers.map_err(|status| failed(member, &status, &removed))?;
             let answers = answers.into_inner();
             Ok(answers
-                .map(move |item| item.map_err(|status| failed(member, &status)))
+                .map(move |item| item.map_err(|status| failed(member, &status, &removed)))
                 .boxed())
         }
         .boxed()
@@ -305,5 +329,13 @@ impl Transport for GrpcTransport {
         request: peer::LeaseTimesRequest,
     ) -> Call<peer::LeaseTimesResponse> {
         unary!(self, to, Lane::Client, lease_times, request)
+    }
+
+    fn member_change(
+        &self,
+        to: &PeerAddress,
+        request: peer::MemberChangeRequest,
+    ) -> Call<peer::MemberChangeResponse> {
+        unary!(self, to, Lane::Client, member_change, request)
     }
 }
