@@ -6,8 +6,8 @@
 //! File ──── entries ──> Status, an import, or a Plan and a Writer again
 //! ```
 //! Everything flows through [`Entries`]: buckets by name, entries by key. Reading and writing hold
-//! a few pages and the largest record in memory, whatever the size of the file; the reader also holds
-//! one bit for each page. It knows neither the server nor its store.
+//! a few pages and the largest record in memory, whatever the size of the file; the reader also
+//! holds one bit for each page. It knows neither the server nor its store.
 //!
 //! What a bbolt file is: `go.etcd.io/bbolt` (internal/common/page.go, meta.go, bucket.go).
 

@@ -9,6 +9,7 @@
 //! | one connection | it is closed, nothing else |
 
 mod join;
+mod listeners;
 mod member;
 mod metrics;
 mod tls;
@@ -16,11 +17,11 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_tls::Guard;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::listeners::Listeners;
 use self::member::replica_config;
 use self::metrics::Metrics;
 use self::tls::Tls;
@@ -33,14 +34,13 @@ use crate::api::health::Health;
 use crate::api::http::{HttpDoor, Scope};
 use crate::api::kv::{KvLimits, KvService};
 use crate::api::lease::LeaseService;
-use crate::api::listen::{Address, ConnectionOptions, Listener};
+use crate::api::listen::{ConnectionOptions, Listener};
 use crate::api::lock::LockService;
 use crate::api::maintenance::{MaintenanceService, Release};
 use crate::api::peer::PeerDoor;
 use crate::api::watch::{WatchService, WatchSettings};
 use crate::config::Config;
 use crate::config::help::{ETCD_MINOR_VERSION, ETCD_VERSION, VERSION};
-use crate::config::urls::{Scheme, Url};
 use crate::model::limits::GRPC_OVERHEAD_BYTES;
 use crate::raft::transport::grpc::{GrpcOptions, GrpcTransport};
 use crate::replica::Replica;
@@ -75,14 +75,6 @@ async fn removed(replica: &Replica, told: &CancellationToken) {
         () = told.cancelled() => {}
         () = replica.raft().removed().cancelled() => tokio::time::sleep(REMOVED_DELAY).await,
     }
-}
-
-/// Every listener, bound and not yet served.
-struct Listeners {
-    client: Vec<Listener>,
-    client_http: Vec<Listener>,
-    metrics: Vec<Listener>,
-    peer: Vec<Listener>,
 }
 
 impl Server {
@@ -313,53 +305,6 @@ impl Server {
 
 /// The one task that may end.
 const READINESS: &str = "readiness";
-
-impl Listeners {
-    fn bind(config: &Config, options: &ConnectionOptions, tls: &Tls) -> Result<Self, String> {
-        let client = |urls| {
-            bind(urls, options, |secure, plain| {
-                tls.client_guard(secure, plain)
-            })
-        };
-        let listen = &config.listen;
-        Ok(Self {
-            client: client(&listen.client)?,
-            client_http: client(&listen.client_http)?,
-            metrics: client(&listen.metrics)?,
-            peer: bind(&listen.peer, options, |secure, plain| {
-                tls.peer_guard(secure, plain)
-            })?,
-        })
-    }
-}
-
-/// Binds every address once. One that stands under both schemes takes both, as in etcd.
-fn bind(
-    urls: &[Url],
-    options: &ConnectionOptions,
-    guard: impl Fn(bool, bool) -> Option<Guard>,
-) -> Result<Vec<Listener>, String> {
-    let mut addresses: Vec<(Address, bool, bool)> = Vec::new();
-    for url in urls {
-        let (address, secure) = (address(url), url.is_secure());
-        match addresses.iter_mut().find(|(known, ..)| *known == address) {
-            Some(known) => (known.1, known.2) = (known.1 || secure, known.2 || !secure),
-            None => addresses.push((address, secure, !secure)),
-        }
-    }
-    let bound = addresses.into_iter().map(|(address, secure, insecure)| {
-        let listener = Listener::bind(&address, options)?;
-        Ok(listener.guarded(guard(secure, insecure)))
-    });
-    bound.collect()
-}
-
-fn address(url: &Url) -> Address {
-    match url.scheme {
-        Scheme::Http | Scheme::Https => Address::Tcp(url.address.clone()),
-        Scheme::Unix | Scheme::Unixs => Address::Unix(url.address.clone().into()),
-    }
-}
 
 fn services(config: &Config, replica: &Arc<Replica>) -> Services {
     let cluster = &config.cluster;
