@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, future};
+use prost::Message;
 use quorate_proto::quorate::peer;
 use quorate_proto::quorate::peer::peer_server::{Peer, PeerServer};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::model::tally::PeerTally;
 use crate::raft::receive::PeerRefusal;
 use crate::raft::transport::grpc::{CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
 use crate::replica::Replica;
@@ -24,6 +26,22 @@ impl PeerDoor {
         PeerServer::new(Self { replica })
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    }
+
+    /// What arrives of a stream that is admitted, counted, and where its sender is counted.
+    fn arriving<T: Message + 'static>(
+        &self,
+        request: Request<Streaming<T>>,
+    ) -> Result<(impl Stream<Item = T> + Send + use<T>, Arc<PeerTally>), Status> {
+        // Whoever is no member is counted as 0, so that a stranger cannot make the table grow.
+        let is_member = |id: &u64| self.replica.raft().peer(*id).is_some();
+        let from = sender(&request).filter(is_member).unwrap_or(0);
+        let stream = self.admit(request)?;
+        let peer = self.replica.tally().peer(from);
+        let counted = Arc::clone(&peer);
+        let arrived = arriving(stream)
+            .inspect(move |message| counted.received_bytes.add(message.encoded_len() as u64));
+        Ok((arrived, peer))
     }
 
     /// Refuses what is meant for another cluster or member.
@@ -56,6 +74,12 @@ impl PeerDoor {
     }
 }
 
+/// The member that calls.
+fn sender<T>(request: &Request<T>) -> Option<u64> {
+    let value = request.metadata().get(FROM_HEADER)?.to_str().ok()?;
+    u64::from_str_radix(value, 16).ok()
+}
+
 fn status(refusal: PeerRefusal) -> Status {
     let text = refusal.to_string();
     match refusal {
@@ -81,8 +105,13 @@ impl Peer for PeerDoor {
         &self,
         request: Request<Streaming<peer::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let requests = arriving(self.admit(request)?);
+        let (requests, peer) = self.arriving(request)?;
         let answers = self.replica.raft().receive_append(requests);
+        let answers = answers.inspect(move |answer| {
+            if let Ok(answer) = answer {
+                peer.sent_bytes.add(answer.encoded_len() as u64);
+            }
+        });
         Ok(Response::new(answers.map_err(status).boxed()))
     }
 
@@ -117,7 +146,8 @@ impl Peer for PeerDoor {
         &self,
         request: Request<Streaming<peer::SnapshotChunk>>,
     ) -> Result<Response<peer::SnapshotResponse>, Status> {
-        let chunks = arriving(self.admit(request)?).boxed();
+        let (chunks, _) = self.arriving(request)?;
+        let chunks = chunks.boxed();
         let answer = self.replica.raft().receive_snapshot(chunks).await;
         answer.map(Response::new).map_err(status)
     }
@@ -126,7 +156,7 @@ impl Peer for PeerDoor {
         &self,
         request: Request<Streaming<peer::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        let sections = arriving(self.admit(request)?);
+        let (sections, _) = self.arriving(request)?;
         let refusals = self.replica.receive_forward(sections);
         Ok(Response::new(refusals.map(Ok).boxed()))
     }
@@ -155,6 +185,15 @@ impl Peer for PeerDoor {
     ) -> Result<Response<peer::LeaseTimesResponse>, Status> {
         let request = self.admit(request)?;
         let answer = self.replica.receive_lease_times(request).await;
+        answer.map(Response::new).map_err(status)
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<peer::HashKvRequest>,
+    ) -> Result<Response<peer::HashKvResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.receive_hash_kv(request).await;
         answer.map(Response::new).map_err(status)
     }
 }

@@ -46,7 +46,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::DuplicateKey
         | Refusal::InvalidSortOption
         | Refusal::InvalidClientApiVersion
-        | Refusal::RequestTooLarge => Code::InvalidArgument,
+        | Refusal::RequestTooLarge
+        | Refusal::WrongDowngradeVersionFormat
+        | Refusal::InvalidDowngradeTarget => Code::InvalidArgument,
         Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
             Code::OutOfRange
         }
@@ -56,7 +58,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::NotLeader
         | Refusal::NotSupportedForLearner
         | Refusal::BadLeaderTransferee
-        | Refusal::ClusterIdMismatch => Code::FailedPrecondition,
+        | Refusal::ClusterIdMismatch
+        | Refusal::DowngradeInProcess
+        | Refusal::NoInflightDowngrade => Code::FailedPrecondition,
         // rpctypes declares ResourceExhausted, but the server's table of codes names the bare
         // error, so that it reaches the wire as Unknown. Clients see that, so we send that.
         Refusal::TooManyRequests => Code::Unknown,
@@ -179,6 +183,26 @@ mod tests {
             Refusal::BadLeaderTransferee,
             9,
             "etcdserver: bad leader transferee",
+        ),
+        (
+            Refusal::WrongDowngradeVersionFormat,
+            3,
+            "etcdserver: wrong downgrade target version format",
+        ),
+        (
+            Refusal::InvalidDowngradeTarget,
+            3,
+            "etcdserver: invalid downgrade target version",
+        ),
+        (
+            Refusal::DowngradeInProcess,
+            9,
+            "etcdserver: cluster has a downgrade job in progress",
+        ),
+        (
+            Refusal::NoInflightDowngrade,
+            9,
+            "etcdserver: no inflight downgrade job",
         ),
         (Refusal::Corrupt, 15, "etcdserver: corrupt cluster"),
         (Refusal::MemberNotFound, 5, "etcdserver: member not found"),

@@ -3,6 +3,7 @@
 //! openraft.
 
 pub mod grpc;
+pub mod metered;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -94,4 +95,7 @@ pub trait Transport: Send + Sync + 'static {
         to: &PeerAddress,
         request: peer::LeaseTimesRequest,
     ) -> Call<peer::LeaseTimesResponse>;
+
+    fn hash_kv(&self, to: &PeerAddress, request: peer::HashKvRequest)
+    -> Call<peer::HashKvResponse>;
 }

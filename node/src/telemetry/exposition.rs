@@ -5,7 +5,12 @@
 use prometheus_client::registry::Registry;
 
 /// Counters whose names do not end in `_total` in etcd.
-const BARE_COUNTERS: &[&str] = &["etcd_server_health_success", "etcd_server_health_failures"];
+const BARE_COUNTERS: &[&str] = &[
+    "etcd_server_health_success",
+    "etcd_server_health_failures",
+    "etcd_network_snapshot_send_success",
+    "etcd_network_snapshot_send_failures",
+];
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -329,4 +329,14 @@ impl Transport for Wire {
             replica.receive_lease_times(request).await
         })
     }
+
+    fn hash_kv(
+        &self,
+        to: &PeerAddress,
+        request: peer::HashKvRequest,
+    ) -> Call<peer::HashKvResponse> {
+        self.ask(to, request, |replica, request| async move {
+            replica.receive_hash_kv(request).await
+        })
+    }
 }

@@ -306,4 +306,12 @@ impl Transport for GrpcTransport {
     ) -> Call<peer::LeaseTimesResponse> {
         unary!(self, to, Lane::Client, lease_times, request)
     }
+
+    fn hash_kv(
+        &self,
+        to: &PeerAddress,
+        request: peer::HashKvRequest,
+    ) -> Call<peer::HashKvResponse> {
+        unary!(self, to, Lane::Client, hash_kv, request)
+    }
 }
