@@ -5,10 +5,17 @@ use anyhow::{Context, Result, ensure};
 use quorate_e2e::binaries::Kind;
 use quorate_e2e::cluster::{Cluster, Options, specs};
 use quorate_e2e::process::{Process, Spec};
+use quorate_e2e::rpc::{MaintenanceClient, channel};
+use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
+use quorate_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long a call may take.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What a command did.
 #[derive(Debug, PartialEq, Eq)]
@@ -193,6 +200,42 @@ async fn a_snapshot_moves_between_the_stores() -> Result<()> {
 }
 
 #[tokio::test]
+async fn alarms_move_between_the_stores() -> Result<()> {
+    use Kind::{Etcd, Quorate};
+    let folder = tempfile::tempdir()?;
+    for (from, to) in [(Quorate, Etcd), (Etcd, Quorate), (Quorate, Quorate)] {
+        let source = Cluster::start(&Options::new(from, 1)).await?;
+        let port = source.members[0].spec.client_port;
+        let mut maintenance = MaintenanceClient::new(channel(port, SOON)?);
+        for (member_id, alarm) in [(7, AlarmType::Nospace), (1 << 63, AlarmType::Corrupt)] {
+            let request = AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id,
+                alarm: alarm as i32,
+            };
+            maintenance.alarm(request).await?;
+        }
+        let listed = |port| ctl(Etcd, port, &["alarm", "list"], b"");
+        let sorted = |text: String| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let expected = sorted(listed(port)?);
+        ensure!(expected.len() == 2, "{expected:?}");
+        let file = folder.path().join(format!("{from:?}-{to:?}"));
+        save(Quorate, &source, &file)?;
+        let moved = restore(to, &file, &Options::new(to, 1), &[]).await?;
+        let found = sorted(listed(moved.ports()[0])?);
+        ensure!(
+            found == expected,
+            "{from:?} to {to:?}: {found:?}, {expected:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stopped_etcd_is_taken_over() -> Result<()> {
     let mut etcd = Cluster::start(&Options::new(Kind::Etcd, 1)).await?;
     let port = etcd.members[0].spec.client_port;
@@ -230,7 +273,7 @@ async fn an_etcd_whose_file_lags_behind_its_log_is_refused() -> Result<()> {
     member.kill()?;
     member.spec.kind = Kind::Quorate;
     member.restart()?;
-    let status = member.ended(std::time::Duration::from_secs(30)).await?;
+    let status = member.ended(Duration::from_secs(30)).await?;
     ensure!(!status.success());
     let log = member.log()?;
     ensure!(

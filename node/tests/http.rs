@@ -315,10 +315,11 @@ async fn a_directory_knows_its_member() {
     };
     let server = start(Vec::new()).await.expect("the directory knows");
     server.stop().await.expect("it stops in peace");
-    let other = "--initial-cluster=m1=http://localhost:2380".to_owned();
-    let error = start(vec![other])
+    let named = [url, named].map(str::to_owned);
+    let other = "--initial-cluster-token=another".to_owned();
+    let error = start([&named[..], &[other]].concat())
         .await
         .err()
-        .expect("that is another member");
+        .expect("that is another cluster");
     assert!(error.contains("belongs to member"), "{error}");
 }

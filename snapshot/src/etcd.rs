@@ -256,6 +256,8 @@ pub struct Head {
     /// Such as `3.7.0`.
     pub storage_version: String,
     pub auth_revision: u64,
+    /// Encoded `etcdserverpb.AlarmMember`s, in any order.
+    pub alarms: Vec<Vec<u8>>,
 }
 
 impl Head {
@@ -265,6 +267,11 @@ impl Head {
     /// What `out` returns.
     pub fn feed_before_keys(&self, out: &mut dyn Entries) -> Result<(), Error> {
         out.bucket(ALARM)?;
+        let mut alarms: Vec<_> = self.alarms.iter().collect();
+        alarms.sort_unstable();
+        for alarm in alarms {
+            out.entry(alarm, &[])?;
+        }
         out.bucket(AUTH)?;
         out.entry(AUTH_REVISION, &self.auth_revision.to_be_bytes())?;
         out.bucket(AUTH_ROLES)?;

@@ -2,6 +2,7 @@
 //!
 //! etcd: server/etcdserver/api/etcdhttp/health.go.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -11,9 +12,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::conditions::alarm_name;
 use super::kv::blocking;
 use crate::machine::view::ReadError;
-use crate::model::kv::RangeRequest;
+use crate::model::kv::{AlarmType, RangeRequest};
 use crate::replica::Replica;
 
 /// One thing that is checked.
@@ -115,10 +117,15 @@ impl Health {
         Self { replica, metrics }
     }
 
-    /// Answers /health: status and body.
-    pub async fn health(&self, serializable: bool) -> (StatusCode, String) {
-        // Alarms come first; nothing raises any yet.
-        let reason = if !serializable && self.replica.status().leader == 0 {
+    /// Answers /health: status and body. Alarms whose types are in `excluded` do not count.
+    pub async fn health(
+        &self,
+        serializable: bool,
+        excluded: &HashSet<&str>,
+    ) -> (StatusCode, String) {
+        let reason = if let Some(reason) = self.alarm_reason(excluded) {
+            Some(reason)
+        } else if !serializable && self.replica.status().leader == 0 {
             Some("RAFT NO LEADER".to_owned())
         } else {
             let read = self.read(serializable).await;
@@ -129,6 +136,17 @@ impl Health {
             Some(_) => self.metrics.failures.inc(),
         };
         tell_health(reason.as_deref())
+    }
+
+    fn alarm_reason(&self, excluded: &HashSet<&str>) -> Option<String> {
+        let view = self.replica.view();
+        let mut alarms = view.conditions.alarms().iter();
+        let counted = alarms.find(|alarm| !excluded.contains(&*alarm_name(alarm.alarm)))?;
+        Some(match AlarmType::try_from(counted.alarm) {
+            Ok(AlarmType::Nospace) => "ALARM NOSPACE".to_owned(),
+            Ok(AlarmType::Corrupt) => "ALARM CORRUPT".to_owned(),
+            Ok(AlarmType::None) | Err(_) => "ALARM UNKNOWN".to_owned(),
+        })
     }
 
     /// Runs checks of /livez or /readyz: status and body.
@@ -149,7 +167,9 @@ impl Health {
 
     async fn check(&self, check: Check) -> Result<(), String> {
         match check {
-            // A corrupt store is told by an alarm, and nothing raises one yet.
+            Check::DataCorruption if self.replica.view().conditions.has(AlarmType::Corrupt) => {
+                Err("alarm activated: CORRUPT".to_owned())
+            }
             Check::DataCorruption => Ok(()),
             Check::SerializableRead => self.read(true).await,
             Check::LinearizableRead => self.read(false).await,

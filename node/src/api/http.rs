@@ -92,7 +92,9 @@ impl HttpDoor {
         let query = Query::of(&request);
         match (root, check) {
             ("health", None) => {
-                let (status, body) = self.health.health(query.is("serializable", "true")).await;
+                let excluded: HashSet<&str> = query.all("exclude").collect();
+                let serializable = query.is("serializable", "true");
+                let (status, body) = self.health.health(serializable, &excluded).await;
                 tell(status, body)
             }
             ("livez", check) => self.checks("livez", Check::LIVEZ, check, &query).await,

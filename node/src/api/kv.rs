@@ -6,6 +6,7 @@
 //! etcd: server/etcdserver/api/v3rpc/key.go, server/etcdserver/v3_server.go.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -24,6 +25,7 @@ use crate::model::kv::{
     Command, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
     PutRequest, PutResponse, RangeRequest, Reply, ResponseHeader, TxnRequest, TxnResponse, command,
 };
+use crate::model::tally::RequestType;
 use crate::replica::Replica;
 
 /// What a client may ask of KV.
@@ -81,6 +83,7 @@ impl KV for KvService {
 
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<Ready>, Status> {
         let request = request.into_inner();
+        let started = Instant::now();
         parse::kv::range(&request).map_err(status)?;
         let view = self.view_for(request.serializable).await?;
         let revision = view.revision;
@@ -89,6 +92,10 @@ impl KV for KvService {
         } else {
             blocking(move || view.range_encoded(&request)).await?
         };
+        self.replica.tally().ranges.add(1);
+        self.replica
+            .tally()
+            .request(RequestType::RANGE, started, answer.is_ok());
         let answer = answer.map_err(read_status)?;
         let header = self.headers.at(revision);
         Ok(Response::new(encode_range(Some(&header), answer)))
@@ -138,10 +145,12 @@ impl KV for KvService {
         let request = request.into_inner();
         parse::txn::txn(&request, self.limits.txn_ops_max).map_err(status)?;
         let mut reply = if parse::txn::is_read_only(&request) {
+            let started = Instant::now();
             let view = self.view_for(parse::txn::is_serializable(&request)).await?;
-            blocking(move || view.txn(&request))
-                .await?
-                .map_err(read_status)?
+            let reply = blocking(move || view.txn(&request)).await?;
+            let kind = RequestType::READ_ONLY_TXN;
+            self.replica.tally().request(kind, started, reply.is_ok());
+            reply.map_err(read_status)?
         } else {
             match self.propose(request, command::Kind::Txn).await? {
                 Reply::Txn(reply) => reply,

@@ -3,20 +3,21 @@
 //! etcd: server/etcdserver/api/v3rpc/maintenance.go.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::maintenance_server::Maintenance;
 use quorate_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
-    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
 use tonic::{Request, Response, Status};
 
+use super::conditions;
 use super::header::Headers;
 use super::kv::blocking;
 use super::snapshot::{SnapshotStream, Snapshots};
-use super::status::{failure, not_yet, read_status, status};
+use super::status::{failure, read_status, status};
 use crate::model::Refusal;
 use crate::replica::Replica;
 
@@ -57,15 +58,14 @@ impl Maintenance for MaintenanceService {
         _request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         let view = self.replica.view();
+        let conditions = Arc::clone(&view.conditions);
         let (size, in_use) = blocking(move || view.db().size_bytes())
             .await?
             .map_err(|error| failure(&error))?;
         let raft = self.replica.status();
-        let errors = if raft.leader == 0 {
-            vec![Refusal::NoLeader.to_string()]
-        } else {
-            Vec::new()
-        };
+        let no_leader = (raft.leader == 0).then(|| Refusal::NoLeader.to_string());
+        let alarms = conditions.alarms().iter().map(conditions::alarm_text);
+        let errors = no_leader.into_iter().chain(alarms).collect();
         Ok(Response::new(StatusResponse {
             header: Some(self.headers.now()),
             version: self.release.version.clone(),
@@ -79,16 +79,18 @@ impl Maintenance for MaintenanceService {
             is_learner: raft.is_learner,
             storage_version: self.release.storage_version.clone(),
             db_size_quota: self.release.quota_bytes,
-            downgrade_info: Some(DowngradeInfo::default()),
+            downgrade_info: Some(conditions::downgrade_info(&conditions)),
         }))
     }
 
     async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let view = self.replica.view();
         let revision = view.revision;
+        let started = Instant::now();
         let hash = blocking(move || view.hash())
             .await?
             .map_err(|error| failure(&error))?;
+        self.replica.tally().hashes.observe(started.elapsed());
         Ok(Response::new(HashResponse {
             header: Some(self.headers.at(revision)),
             hash,
@@ -100,16 +102,12 @@ impl Maintenance for MaintenanceService {
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
         let asked = request.into_inner().revision;
-        let view = self.replica.view();
-        let revision = view.revision;
-        let (hash, compact_revision, hash_revision) = blocking(move || view.hash_kv(asked))
-            .await?
-            .map_err(read_status)?;
+        let answer = self.replica.hash_kv(asked).await.map_err(read_status)?;
         Ok(Response::new(HashKvResponse {
-            header: Some(self.headers.at(revision)),
-            hash,
-            compact_revision,
-            hash_revision,
+            header: Some(self.headers.at(answer.newest)),
+            hash: answer.hash,
+            compact_revision: answer.compacted,
+            hash_revision: answer.revision,
         }))
     }
 
@@ -117,11 +115,20 @@ impl Maintenance for MaintenanceService {
         &self,
         _request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        let view = self.replica.view();
+        let db = self.replica.db();
+        let tally = Arc::clone(self.replica.tally());
         tracing::info!("starting defragment");
-        blocking(move || view.db().flush().and_then(|()| view.db().compact()))
-            .await?
-            .map_err(|error| failure(&error))?;
+        // What the published view still shows could not be given back.
+        self.replica.renew_view().map_err(|error| failure(&error))?;
+        let work = move || {
+            let started = Instant::now();
+            tally.defragments_in_flight.add(1);
+            let done = db.compact();
+            tally.defragments_in_flight.subtract(1);
+            tally.defragments.observe(started.elapsed());
+            done
+        };
+        blocking(work).await?.map_err(|error| failure(&error))?;
         tracing::info!("finished defragment");
         // etcd sends no header with it.
         Ok(Response::new(DefragmentResponse::default()))
@@ -144,21 +151,9 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        match AlarmAction::try_from(request.into_inner().action) {
-            // Nothing raises an alarm yet, so that there is none.
-            Ok(AlarmAction::Get) => Ok(Response::new(AlarmResponse {
-                header: Some(self.headers.now()),
-                alarms: Vec::new(),
-            })),
-            Ok(AlarmAction::Activate) => Err(not_yet("activating an alarm")),
-            Ok(AlarmAction::Deactivate) => Err(not_yet("deactivating an alarm")),
-            // etcd: server/etcdserver/apply/apply.go answers nothing to an action it does not
-            // know.
-            Err(_) => Ok(Response::new(AlarmResponse {
-                header: Some(self.headers.now()),
-                alarms: Vec::new(),
-            })),
-        }
+        let request = request.into_inner();
+        let answer = conditions::alarm(&self.replica, &self.headers, request).await;
+        answer.map(Response::new)
     }
 
     async fn snapshot(
@@ -172,8 +167,10 @@ impl Maintenance for MaintenanceService {
 
     async fn downgrade(
         &self,
-        _request: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        Err(not_yet("Downgrade"))
+        let request = request.into_inner();
+        let answer = conditions::downgrade(&self.replica, &self.headers, request).await;
+        answer.map(Response::new)
     }
 }

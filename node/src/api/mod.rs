@@ -4,6 +4,7 @@ pub mod auth;
 pub mod body;
 pub mod calls;
 pub mod cluster;
+mod conditions;
 mod contend;
 pub mod cork;
 pub mod door;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, future};
+use prost::Message;
 use quorate_proto::quorate::peer;
 use quorate_proto::quorate::peer::peer_server::{Peer, PeerServer};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -12,6 +13,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::cluster::render;
 use super::status::failure;
 use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::model::tally::PeerTally;
 use crate::raft::receive::PeerRefusal;
 use crate::raft::transport::grpc::{CLUSTER_HEADER, FROM_HEADER, REMOVED_HEADER, TO_HEADER};
 use crate::replica::Replica;
@@ -27,6 +29,22 @@ impl PeerDoor {
         PeerServer::new(Self { replica })
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    }
+
+    /// What arrives of a stream that is admitted, counted, and where its sender is counted.
+    fn arriving<T: Message + 'static>(
+        &self,
+        request: Request<Streaming<T>>,
+    ) -> Result<(impl Stream<Item = T> + Send + use<T>, Arc<PeerTally>), Status> {
+        // Whoever is no member is counted as 0, so that a stranger cannot make the table grow.
+        let is_member = |id: &u64| self.replica.raft().peer(*id).is_some();
+        let from = sender(&request).filter(is_member).unwrap_or(0);
+        let stream = self.admit(request)?;
+        let peer = self.replica.tally().peer(from);
+        let counted = Arc::clone(&peer);
+        let arrived = arriving(stream)
+            .inspect(move |message| counted.received_bytes.add(message.encoded_len() as u64));
+        Ok((arrived, peer))
     }
 
     /// Refuses what is meant for another cluster or member.
@@ -88,6 +106,12 @@ impl PeerDoor {
     }
 }
 
+/// The member that calls.
+fn sender<T>(request: &Request<T>) -> Option<u64> {
+    let value = request.metadata().get(FROM_HEADER)?.to_str().ok()?;
+    u64::from_str_radix(value, 16).ok()
+}
+
 fn status(refusal: PeerRefusal) -> Status {
     let text = refusal.to_string();
     match refusal {
@@ -113,8 +137,13 @@ impl Peer for PeerDoor {
         &self,
         request: Request<Streaming<peer::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let requests = arriving(self.admit(request)?);
+        let (requests, peer) = self.arriving(request)?;
         let answers = self.replica.raft().receive_append(requests);
+        let answers = answers.inspect(move |answer| {
+            if let Ok(answer) = answer {
+                peer.sent_bytes.add(answer.encoded_len() as u64);
+            }
+        });
         Ok(Response::new(answers.map_err(status).boxed()))
     }
 
@@ -149,7 +178,8 @@ impl Peer for PeerDoor {
         &self,
         request: Request<Streaming<peer::SnapshotChunk>>,
     ) -> Result<Response<peer::SnapshotResponse>, Status> {
-        let chunks = arriving(self.admit(request)?).boxed();
+        let (chunks, _) = self.arriving(request)?;
+        let chunks = chunks.boxed();
         let answer = self.replica.raft().receive_snapshot(chunks).await;
         answer.map(Response::new).map_err(status)
     }
@@ -158,7 +188,7 @@ impl Peer for PeerDoor {
         &self,
         request: Request<Streaming<peer::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        let sections = arriving(self.admit(request)?);
+        let (sections, _) = self.arriving(request)?;
         let refusals = self.replica.receive_forward(sections);
         Ok(Response::new(refusals.map(Ok).boxed()))
     }
@@ -210,5 +240,14 @@ impl Peer for PeerDoor {
             cluster_id: self.replica.cluster_id(),
             members: members.into_iter().map(render).collect(),
         }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<peer::HashKvRequest>,
+    ) -> Result<Response<peer::HashKvResponse>, Status> {
+        let request = self.admit(request)?;
+        let answer = self.replica.receive_hash_kv(request).await;
+        answer.map(Response::new).map_err(status)
     }
 }

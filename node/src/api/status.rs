@@ -47,7 +47,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::InvalidSortOption
         | Refusal::InvalidClientApiVersion
         | Refusal::RequestTooLarge
-        | Refusal::BadMemberUrls => Code::InvalidArgument,
+        | Refusal::BadMemberUrls
+        | Refusal::WrongDowngradeVersionFormat
+        | Refusal::InvalidDowngradeTarget => Code::InvalidArgument,
         Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
             Code::OutOfRange
         }
@@ -62,7 +64,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::MemberNotLearner
         | Refusal::LearnerNotReady
         | Refusal::TooManyLearners
-        | Refusal::ClusterIdMismatch => Code::FailedPrecondition,
+        | Refusal::ClusterIdMismatch
+        | Refusal::DowngradeInProcess
+        | Refusal::NoInflightDowngrade => Code::FailedPrecondition,
         // rpctypes declares ResourceExhausted and FailedPrecondition, but the server's table of
         // codes names the bare errors, so that they reach the wire as Unknown. Clients see that,
         // so we send that.
@@ -187,6 +191,26 @@ mod tests {
             Refusal::BadLeaderTransferee,
             9,
             "etcdserver: bad leader transferee",
+        ),
+        (
+            Refusal::WrongDowngradeVersionFormat,
+            3,
+            "etcdserver: wrong downgrade target version format",
+        ),
+        (
+            Refusal::InvalidDowngradeTarget,
+            3,
+            "etcdserver: invalid downgrade target version",
+        ),
+        (
+            Refusal::DowngradeInProcess,
+            9,
+            "etcdserver: cluster has a downgrade job in progress",
+        ),
+        (
+            Refusal::NoInflightDowngrade,
+            9,
+            "etcdserver: no inflight downgrade job",
         ),
         (Refusal::Corrupt, 15, "etcdserver: corrupt cluster"),
         (Refusal::MemberNotFound, 5, "etcdserver: member not found"),

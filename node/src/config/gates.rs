@@ -1,12 +1,30 @@
-//! `--feature-gates`: all of etcd's gates are known, none has an effect.
+//! `--feature-gates`: all of etcd's gates are known, two have an effect.
 
 use super::source::{Error, Notice, Values, parse_bool};
 use super::table::FEATURE_GATES;
 
+/// The gates that do something here; both are off by default and alpha in etcd.
+const WORKING: [&str; 2] = ["InitialCorruptCheck", "CompactHashCheck"];
+
+/// The gates that were named, with their values, in order.
+#[derive(Debug, Default)]
+pub struct Gates(Vec<(String, bool)>);
+
+impl Gates {
+    /// Whether one of [`WORKING`] is on: as it was named last, or as `AllAlpha`.
+    pub fn is_on(&self, name: &str) -> bool {
+        let last = |wanted: &str| {
+            let mut named = self.0.iter().rev();
+            named.find(|(gate, _)| gate == wanted).map(|(_, on)| *on)
+        };
+        last(name).or_else(|| last("AllAlpha")).unwrap_or(false)
+    }
+}
+
 /// Checks the gates that are named and notes those that are not at their default.
 ///
 /// etcd: pkg/featuregate/feature_gate.go, server/embed/config.go (LeaseCheckpointPersist).
-pub fn check(values: &mut Values) -> Result<(), Error> {
+pub fn check(values: &mut Values) -> Result<Gates, Error> {
     let mut given: Vec<(String, bool)> = Vec::new();
     for part in values.texts("feature-gates") {
         let Some((name, value)) = part.split_once('=') else {
@@ -35,8 +53,9 @@ pub fn check(values: &mut Values) -> Result<(), Error> {
                 .to_owned(),
         ));
     }
-    for (name, value) in given {
-        if !FEATURE_GATES.contains(&(name.as_str(), value)) {
+    for (name, value) in &given {
+        let works = WORKING.contains(&name.as_str());
+        if !works && !FEATURE_GATES.contains(&(name.as_str(), *value)) {
             values.notices.push(Notice {
                 flag: "feature-gates".to_owned(),
                 value: format!("{name}={value}"),
@@ -44,5 +63,5 @@ pub fn check(values: &mut Values) -> Result<(), Error> {
             });
         }
     }
-    Ok(())
+    Ok(Gates(given))
 }

@@ -3,6 +3,7 @@
 //! `table` says which flags there are; `source` and `file` read values; this file makes one
 //! checked [`Config`] of them. Nothing below knows a flag by name.
 
+pub mod checks;
 pub mod duration;
 pub mod file;
 pub mod gates;
@@ -16,6 +17,7 @@ pub mod urls;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use checks::Checks;
 pub use parts::{Cluster, Compaction, Http, Limits, Listen, Log, Retention};
 use security::Security;
 use source::Values;
@@ -43,6 +45,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub limits: Limits,
     pub compaction: Compaction,
+    pub checks: Checks,
     pub watch_progress_interval: Duration,
     pub slow_request: Duration,
     pub http: Http,
@@ -87,7 +90,7 @@ pub fn read(
 impl Config {
     fn from_values(mut values: Values) -> Result<Self, Error> {
         refuse_and_warn(&mut values)?;
-        gates::check(&mut values)?;
+        let gates = gates::check(&mut values)?;
         let name = values.text("name").to_owned();
         let data_dir = match values.text("data-dir") {
             "" => format!("{name}.etcd"),
@@ -99,6 +102,7 @@ impl Config {
             cluster: Cluster::from_values(&values, &name)?,
             limits: Limits::from_values(&values)?,
             compaction: Compaction::from_values(&values)?,
+            checks: Checks::from_values(&values, &gates)?,
             watch_progress_interval: values.duration("watch-progress-notify-interval"),
             slow_request: values.duration("warning-unary-request-duration"),
             http: Http::from_values(&values),

@@ -162,8 +162,20 @@ fn gates_are_those_of_etcd() {
     );
     assert!(run("--feature-gates=LeaseCheckpointPersist=true").is_err());
     assert!(run("--feature-gates=LeaseCheckpoint").is_err());
-    let config = run("--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=true");
+    let config = run("--feature-gates=LeaseCheckpoint=true,FastLeaseKeepAlive=true");
     assert_eq!(config.expect("fine").notices.len(), 1);
+    let checks = |flags| run(flags).expect("fine").checks;
+    let alpha = checks("--feature-gates=AllAlpha=true,CompactHashCheck=false");
+    assert_eq!((alpha.initial, alpha.compacted), (true, None));
+    let set = checks(
+        "--feature-gates=CompactHashCheck=true --compact-hash-check-time=2s --corrupt-check-time=3s",
+    );
+    let seconds = |count| Some(Duration::from_secs(count));
+    assert_eq!((set.compacted, set.newest), (seconds(2), seconds(3)));
+    assert_eq!(
+        invalid("--compact-hash-check-time=0s"),
+        "--compact-hash-check-time must be >0 (set to 0s)"
+    );
 }
 
 #[test]

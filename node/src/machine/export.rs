@@ -2,6 +2,7 @@
 //!
 //! etcd: server/storage/schema/, server/storage/mvcc/.
 
+use prost::Message;
 use quorate_snapshot::{Entries, Error, etcd};
 
 use super::view::View;
@@ -38,6 +39,12 @@ impl View {
             finished_compact: compacted,
             storage_version: storage_version.to_owned(),
             auth_revision: AUTH_REVISION_FIRST,
+            alarms: self
+                .conditions
+                .alarms()
+                .iter()
+                .map(Message::encode_to_vec)
+                .collect(),
         };
         head.feed_before_keys(out)?;
         out.bucket(etcd::KEY)?;

@@ -4,6 +4,7 @@
 
 pub mod compaction;
 mod compare;
+mod conditions;
 mod export;
 mod hash;
 mod history;
@@ -14,8 +15,10 @@ mod revision;
 mod txn;
 pub mod view;
 
+use std::sync::Arc;
+
 use crate::model::kv::{Command, DeleteRangeRequest, PutRequest, Reply, ResponseHeader, command};
-use crate::model::{EventBatch, LeaseChange, Refusal};
+use crate::model::{Conditions, EventBatch, LeaseChange, Refusal};
 use crate::storage::{Batch, Db, Error};
 
 pub use crate::model::Position;
@@ -61,6 +64,7 @@ pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
 pub struct Machine {
     revision: i64,
     compacted: i64,
+    conditions: Arc<Conditions>,
 }
 
 impl Machine {
@@ -71,6 +75,7 @@ impl Machine {
         Ok(Self {
             revision: progress.revision,
             compacted: progress.compacted,
+            conditions: db.conditions(),
         })
     }
 
@@ -79,7 +84,20 @@ impl Machine {
     /// # Errors
     /// Only when the disk fails. A request that is refused is `Applied::outcome`.
     pub fn apply(&mut self, batch: &mut Batch, command: &Command) -> Result<Applied, Error> {
-        let applied = match &command.kind {
+        let refusal = match &command.kind {
+            Some(kind) => conditions::refusal(&self.conditions, kind),
+            None => None,
+        };
+        let applied = match refusal {
+            Some(refusal) => Applied::refused(refusal),
+            None => self.run(batch, command)?,
+        };
+        batch.finish_command(self.revision, self.compacted);
+        Ok(applied)
+    }
+
+    fn run(&mut self, batch: &mut Batch, command: &Command) -> Result<Applied, Error> {
+        Ok(match &command.kind {
             Some(command::Kind::Put(request)) => self.put(batch, request)?,
             Some(command::Kind::DeleteRange(request)) => self.delete_range(batch, request)?,
             Some(command::Kind::Txn(request)) => self.txn(batch, request)?,
@@ -90,15 +108,15 @@ impl Machine {
             Some(command::Kind::MemberAttributes(request)) => {
                 members::set_attributes(batch, request)?
             }
+            Some(command::Kind::Alarm(request)) => self.alarm(batch, request),
+            Some(command::Kind::Downgrade(request)) => self.downgrade(batch, request),
             // A command of a version newer than ours: going on would let the members differ.
             None => {
                 return Err(Error::Engine(
                     "the log holds a command that this version does not know".into(),
                 ));
             }
-        };
-        batch.finish_command(self.revision, self.compacted);
-        Ok(applied)
+        })
     }
 
     /// The current revision, which later views show once the batch is committed.

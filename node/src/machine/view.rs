@@ -10,7 +10,7 @@ pub use super::range::EncodedRange;
 use super::{Position, hash, range, txn};
 use crate::model::kv::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::model::member::Member;
-use crate::model::{Event, KeyRange, Refusal};
+use crate::model::{Conditions, Event, KeyRange, Refusal};
 use crate::storage::layout::LeaseRow;
 use crate::storage::{Db, Error, Reader, Snapshot};
 
@@ -40,27 +40,37 @@ pub struct View {
     /// -1 before the first compaction.
     pub compacted: i64,
     pub applied: Position,
+    pub conditions: Arc<Conditions>,
 }
 
 impl View {
-    pub fn new(snapshot: Snapshot, revision: i64, compacted: i64, applied: Position) -> Self {
-        Self {
-            snapshot,
-            revision,
-            compacted,
-            applied,
-        }
-    }
-
     /// A view of what `db` has committed. The applier's, and at start.
     pub fn of(db: &Arc<Db>) -> Self {
         let progress = db.progress();
-        Self::new(
-            db.snapshot(),
-            progress.revision,
-            progress.compacted,
-            progress.applied,
-        )
+        Self {
+            snapshot: db.snapshot(),
+            revision: progress.revision,
+            compacted: progress.compacted,
+            applied: progress.applied,
+            conditions: db.conditions(),
+        }
+    }
+
+    /// The same state frozen anew, so that what compaction has deleted since is no longer held;
+    /// none when more was applied meanwhile.
+    pub fn again(&self) -> Result<Option<Self>, Error> {
+        let snapshot = self.db().snapshot();
+        let same = snapshot.progress()?.is_some_and(|progress| {
+            progress.applied == self.applied
+                && (progress.revision, progress.compacted) == (self.revision, self.compacted)
+        });
+        Ok(same.then(|| Self {
+            snapshot,
+            revision: self.revision,
+            compacted: self.compacted,
+            applied: self.applied,
+            conditions: Arc::clone(&self.conditions),
+        }))
     }
 
     /// The store that this is a view of.
@@ -208,6 +218,11 @@ impl ViewCell {
         let applied = view.applied;
         self.current.store(view);
         self.applied.send_replace(applied);
+    }
+
+    /// Puts [`View::again`] in the place of `old`, unless another view has been published.
+    pub fn renew(&self, old: &Arc<View>, again: Arc<View>) {
+        self.current.compare_and_swap(old, again);
     }
 
     /// Follows the applied position.

@@ -3,14 +3,16 @@
 //! be a copy field for field.
 
 pub use quorate_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse,
-    LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
-    LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
-    ResponseHeader, ResponseOp, TxnRequest, TxnResponse, compare, range_request, request_op,
-    response_op,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseCheckpointRequest, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    alarm_request, compare, range_request, request_op, response_op,
 };
 pub use quorate_proto::mvccpb::KeyValue;
-pub use quorate_proto::quorate::entry::{Batch, Command, MemberAttributes, Section, command};
+pub use quorate_proto::quorate::entry::{
+    Batch, Command, DowngradeTarget, MemberAttributes, Section, command,
+};
 
 /// What a command answers. The header holds the revision alone; the door fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +23,7 @@ pub enum Reply {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
-    /// A lease checkpoint or a member's attributes: nothing to tell.
+    Alarm(AlarmResponse),
+    /// A lease checkpoint, a member's attributes or a downgrade's target: nothing to tell.
     Done,
 }

@@ -56,6 +56,8 @@ pub const MEMBERS_WAIT_MS: u64 = 2_000;
 pub const LEASES_PER_MESSAGE_MAX: usize = 1_024;
 /// How often leases are looked through for expired ones.
 pub const LEASE_SCAN_MS: u64 = 500;
+/// How old the size of the store may be that is held against the quota.
+pub const QUOTA_MEASURE_MS: u64 = 100;
 /// Records that one slice of a watcher's catching up reads.
 pub const WATCH_CATCHUP_RECORDS_MAX: usize = 1_000;
 /// Records that one slice of a compaction looks at; `--compaction-batch-limit`.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::callers::{Callers, Outcome};
+use super::counting;
 use super::membership::{Addresses, is_removed_by};
 use super::retention::Retention;
 use super::snapshot::{Builder, Held, SnapshotData};
@@ -27,6 +28,7 @@ use crate::machine::view::{View, ViewCell};
 use crate::machine::{Machine, Position};
 use crate::model::kv::{Batch as Commands, Command, Section};
 use crate::model::limits::{APPLY_BYTES_MAX, APPLY_COMMANDS_MAX};
+use crate::model::tally::Tally;
 use crate::model::{EventBatch, LeaseChange};
 use crate::storage::log::Flush;
 use crate::storage::{Batch, Db, Error};
@@ -55,6 +57,8 @@ pub struct Published {
     pub fatal: watch::Sender<Option<String>>,
     /// Hears of each sync of the log, in the log's thread.
     pub flush_observer: OnceLock<Box<dyn Fn(Flush) + Send + Sync>>,
+    /// What this member counts of its work.
+    pub tally: Arc<Tally>,
 }
 
 impl Published {
@@ -200,7 +204,12 @@ impl Applier {
                 }
                 let command =
                     Command::decode(command).map_err(|_| unreadable("command that is not one"))?;
+                let started = Instant::now();
                 let applied = self.machine.apply(&mut round.batch, &command)?;
+                if let Some(kind) = &command.kind {
+                    let took = started.elapsed();
+                    counting::count(&self.published.tally, kind, &applied, took);
+                }
                 round.commands += 1;
                 round.events.extend(applied.events.map(Arc::new));
                 round.lease_changes.extend(applied.lease_changes);
@@ -220,7 +229,9 @@ impl Applier {
         let Some(last) = round.last else {
             return Ok(());
         };
+        let started = Instant::now();
         self.db.commit(round.batch)?;
+        self.published.tally.commits.observe(started.elapsed());
         let view = Arc::new(View::of(&self.db));
         let published = &self.published;
         published.view.store(Arc::clone(&view));
@@ -335,10 +346,11 @@ impl RaftStateMachine<TypeConfig> for Applier {
                 "only a received snapshot can be installed",
             ));
         };
-        let started = std::time::Instant::now();
-        self.install(held, meta)
-            .await
-            .map_err(|error| self.fatal("snapshot", &error))?;
+        let started = Instant::now();
+        self.published.tally.snapshots_being_applied.set(1);
+        let installed = self.install(held, meta).await;
+        self.published.tally.snapshots_being_applied.set(0);
+        installed.map_err(|error| self.fatal("snapshot", &error))?;
         let took: Duration = started.elapsed();
         tracing::info!(index = ?meta.last_log_id.map(|id| id.index()), ?took, "installed snapshot");
         Ok(())

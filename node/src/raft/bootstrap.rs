@@ -27,6 +27,7 @@ use super::types::Node;
 use crate::machine::Machine;
 use crate::machine::view::{View, ViewCell};
 use crate::model::member::Member;
+use crate::model::tally::Tally;
 use crate::storage::Db;
 use crate::storage::log::{Identity, Options as LogOptions};
 use crate::watch::Hub;
@@ -51,6 +52,8 @@ pub struct RaftOptions {
     pub snapshot_catchup_entries: u64,
     /// Off for `--unsafe-no-fsync` only.
     pub fsync: bool,
+    /// Where the member counts its work.
+    pub tally: Arc<Tally>,
 }
 
 /// A running raft and what it publishes.
@@ -122,6 +125,7 @@ pub async fn start(
         removed: CancellationToken::new(),
         fatal: watch::channel(None).0,
         flush_observer: OnceLock::new(),
+        tally: Arc::clone(&options.tally),
     });
     // What the disk holds; the replay comes on top of it.
     published.retention.restart(position(applied).index);

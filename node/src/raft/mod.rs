@@ -12,6 +12,7 @@ pub mod applier;
 pub mod bootstrap;
 pub mod callers;
 pub mod codec;
+mod counting;
 mod force;
 pub mod handle;
 pub mod identity;

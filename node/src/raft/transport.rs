@@ -4,6 +4,7 @@
 
 pub mod grpc;
 pub mod members;
+pub mod metered;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -101,4 +102,7 @@ pub trait Transport: Send + Sync + 'static {
         to: &PeerAddress,
         request: peer::MemberChangeRequest,
     ) -> Call<peer::MemberChangeResponse>;
+
+    fn hash_kv(&self, to: &PeerAddress, request: peer::HashKvRequest)
+    -> Call<peer::HashKvResponse>;
 }

@@ -14,6 +14,13 @@ pub struct ReplicaConfig {
     pub client_urls: Vec<String>,
     /// A larger command is refused; `--max-request-bytes`.
     pub max_request_bytes: usize,
+    /// A larger store takes no more; `--quota-backend-bytes`, none when negative.
+    pub quota_bytes: Option<u64>,
+    /// How often the leader compares the members' newest keys; `--corrupt-check-time`.
+    pub corrupt_check: Option<Duration>,
+    /// How often it compares what the newest compaction left: the gate `CompactHashCheck` and
+    /// `--compact-hash-check-time`.
+    pub compact_hash_check: Option<Duration>,
     /// How old revisions are compacted by themselves.
     pub auto_compaction: AutoCompaction,
     /// `--compaction-batch-limit`.

@@ -4,6 +4,7 @@
 //! before, the node stops.
 
 mod config;
+pub mod hash;
 pub mod lease_clock;
 mod membership;
 pub mod peer;
@@ -11,6 +12,7 @@ mod pending;
 mod promotions;
 pub mod propose;
 mod queue;
+mod quota;
 pub mod read;
 mod reconfigure;
 mod renew;
@@ -31,12 +33,14 @@ use self::lease_clock::LeaseClock;
 use self::pending::{Pending, request_timeout};
 use self::promotions::Promotions;
 use self::propose::Proposer;
+use self::quota::Quota;
 use self::read::Reads;
 pub use self::reconfigure::Reconfiguration;
 use self::renew::Renewals;
 use crate::machine::view::View;
 use crate::model::Refusal;
 use crate::model::kv::{Command, LeaseGrantRequest, Reply, command};
+use crate::model::tally::{RequestType, Tally};
 use crate::raft::applier::{LeaseNews, Published};
 use crate::raft::bootstrap::{self, Started};
 use crate::raft::handle::{Leadership, RaftHandle};
@@ -72,6 +76,7 @@ pub struct Replica {
     proposer: Arc<Proposer>,
     reads: Arc<Reads>,
     clock: Arc<LeaseClock>,
+    quota: Quota,
     renewals: Renewals,
     /// Who leads, as far as raft knows.
     leadership: watch::Sender<Leadership>,
@@ -113,9 +118,12 @@ impl Replica {
         let proposer = Proposer::new(callers, Arc::clone(&raft), first_sequence, timeout);
         let (leadership, followed) = watch::channel(Leadership::default());
         let view = Arc::clone(&published.view);
+        let tally = Arc::clone(&published.tally);
         let (renewals, renewals_queue) = Renewals::new();
         let replica = Arc::new(Self {
-            reads: Reads::new(Arc::clone(&raft), view, followed, timeout),
+            reads: Reads::new(Arc::clone(&raft), view, followed, timeout, tally),
+            quota: Quota::new(config.quota_bytes, &published.db.load())
+                .map_err(StartError::from)?,
             config,
             raft,
             published,
@@ -151,6 +159,20 @@ impl Replica {
     /// Proposes a command and waits until this member has applied it. Never repeated by itself:
     /// a timeout leaves the outcome unknown and says so.
     pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
+        let started = Instant::now();
+        let kind = command.kind.as_ref().and_then(RequestType::of);
+        let outcome = match self.check_quota(&command).await {
+            Ok(()) => self.propose_admitted(command).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Some(kind) = kind {
+            self.tally().request(kind, started, outcome.is_ok());
+        }
+        outcome
+    }
+
+    /// As [`Replica::propose`], whatever the store has room for.
+    async fn propose_admitted(&self, command: Command) -> Result<Reply, Refusal> {
         let command = self.with_minimum_ttl(command);
         let bytes = command.encode_to_vec();
         if bytes.len() > self.config.max_request_bytes {
@@ -224,6 +246,26 @@ impl Replica {
     /// The newest state this member has applied.
     pub fn view(&self) -> Arc<View> {
         self.published.view.load()
+    }
+
+    /// Publishes the newest state frozen anew, so that nothing that was deleted beside the
+    /// applier is held by it any longer.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn renew_view(&self) -> Result<(), crate::storage::Error> {
+        let old = self.view();
+        if let Some(again) = old.again()? {
+            let again = Arc::new(again);
+            self.published.view.renew(&old, Arc::clone(&again));
+            self.published.hub.renew(&old, &again);
+        }
+        Ok(())
+    }
+
+    /// What this member counts of its work.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.published.tally
     }
 
     pub fn hub(&self) -> &Arc<Hub> {

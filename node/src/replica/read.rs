@@ -14,6 +14,7 @@ use crate::machine::Position;
 use crate::machine::view::ViewCell;
 use crate::model::Refusal;
 use crate::model::limits::{READ_RETRY_MS, READ_ROUND_YIELDS};
+use crate::model::tally::Tally;
 use crate::raft::handle::{Leadership, NoReadIndex, RaftHandle};
 
 type Answer = Result<Position, Refusal>;
@@ -33,6 +34,7 @@ pub struct Reads {
     gate: Mutex<Gate>,
     wake: Notify,
     timeout: Duration,
+    tally: Arc<Tally>,
 }
 
 impl Reads {
@@ -41,6 +43,7 @@ impl Reads {
         view: Arc<ViewCell>,
         leadership: watch::Receiver<Leadership>,
         timeout: Duration,
+        tally: Arc<Tally>,
     ) -> Arc<Self> {
         Arc::new(Self {
             raft,
@@ -49,6 +52,7 @@ impl Reads {
             gate: Mutex::default(),
             wake: Notify::new(),
             timeout,
+            tally,
         })
     }
 
@@ -128,11 +132,22 @@ impl Reads {
         }
     }
 
+    /// One round, counted when it brings nothing.
+    async fn round(&self) -> Answer {
+        let answer = self.ask_until_answered().await;
+        match &answer {
+            Err(Refusal::Timeout) => self.tally.read_indexes_slow.add(1),
+            Err(Refusal::LeaderChanged) => self.tally.read_indexes_failed.add(1),
+            _ => {}
+        }
+        answer
+    }
+
     /// One round, as etcd does it: asked again while there is no answer, given up when another
     /// leader appears.
     ///
     /// etcd: server/etcdserver/v3_server.go, `requestCurrentIndex`.
-    async fn round(&self) -> Answer {
+    async fn ask_until_answered(&self) -> Answer {
         let deadline = Instant::now() + self.timeout;
         let mut leadership = self.leadership.clone();
         let began_with = *leadership.borrow_and_update();

@@ -74,7 +74,11 @@ impl Replica {
         }
         // A clock whose office ended meanwhile says so.
         let renewed = self.clock.renew(lease, Instant::now());
-        Ok(renewed.filter(|_| self.leads()))
+        let renewed = renewed.filter(|_| self.leads());
+        if renewed.is_some() {
+            self.tally().leases_renewed.add(1);
+        }
+        Ok(renewed)
     }
 
     /// A lease that is not known may still be on its way through the log.

@@ -1,5 +1,6 @@
 //! Who this member is, and what its replica is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_tls::Dialer;
@@ -134,10 +135,14 @@ pub async fn replica_config(config: &Config, dialer: &Dialer) -> Result<ReplicaC
             snapshot_count: cluster.snapshot_count,
             snapshot_catchup_entries: cluster.snapshot_catchup_entries,
             fsync: cluster.fsync,
+            tally: Arc::default(),
         },
         name: config.name.clone(),
         client_urls: texts(&cluster.advertise_client),
         max_request_bytes: config.limits.request_bytes_max,
+        quota_bytes: u64::try_from(config.limits.quota_bytes).ok(),
+        corrupt_check: config.checks.newest,
+        compact_hash_check: config.checks.compacted,
         auto_compaction: match config.compaction.retention {
             Retention::Everything => AutoCompaction::Off,
             Retention::Period(period) => AutoCompaction::Periodic(period),

@@ -16,6 +16,7 @@ use crate::storage::log::Flush;
 use crate::telemetry::exposition;
 use crate::telemetry::node::{Node, NodeFacts};
 use crate::telemetry::process::Process;
+use crate::telemetry::tally::Counted;
 
 /// etcd: server/storage/wal/metrics.go: from a millisecond, doubled thirteen times.
 const FSYNC_SECONDS_FIRST: f64 = 0.001;
@@ -59,6 +60,7 @@ impl Metrics {
             quota_bytes: config.limits.quota_bytes,
         };
         registry.register_collector(Box::new(Node::new(Arc::clone(replica), facts)));
+        registry.register_collector(Box::new(Counted::new(Arc::clone(replica))));
         registry.register_collector(Box::new(Arc::clone(&self.calls)));
         registry.register_collector(Box::new(Process));
         registry.register(

@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::config::help::{ETCD_MINOR_VERSION, ETCD_VERSION, VERSION};
 use crate::model::limits::GRPC_OVERHEAD_BYTES;
 use crate::raft::transport::grpc::{GrpcOptions, GrpcTransport};
+use crate::raft::transport::metered::Metered;
 use crate::replica::Replica;
 use crate::tasks;
 use crate::tasks::publish;
@@ -138,8 +139,12 @@ impl Server {
             },
         );
         let removed = transport.removed().clone();
+        let transport = Metered::new(transport, Arc::clone(&replica_config.raft.tally));
         let replica = Replica::start(replica_config, Arc::new(transport)).await;
         let replica = replica.map_err(|error| error.to_string())?;
+        if config.checks.initial {
+            tasks::corruption::initial_check(&replica).await?;
+        }
         tasks::spawn_all(&replica);
         replica.observe_flushes(metrics.log_observer());
         let mut server = Self {

@@ -10,8 +10,8 @@ use super::count::Change;
 use super::layout::{self, Column, Head, LeaseRow, LiveValue, Progress};
 use super::read::{Pair, Reader};
 use super::{Db, Error};
-use crate::model::Position;
 use crate::model::member::Member;
+use crate::model::{Conditions, Position};
 
 /// What a batch holds above the committed state. None marks what is deleted.
 #[derive(Default)]
@@ -48,6 +48,8 @@ pub struct Batch {
     progress: Progress,
     /// The revisions of the pending changes, the first and the last.
     revisions: (i64, i64),
+    /// Set when they change with this batch.
+    conditions: Option<Arc<Conditions>>,
     /// Whether there is anything to commit.
     dirty: bool,
     scratch: Vec<u8>,
@@ -62,6 +64,7 @@ impl Batch {
             overlay: Overlay::default(),
             progress,
             revisions: NO_REVISIONS,
+            conditions: None,
             dirty: false,
             scratch: Vec::new(),
         }
@@ -112,6 +115,15 @@ impl Batch {
         self.dirty = true;
     }
 
+    /// Stores alarms and downgrade, as they hold from here on.
+    pub fn set_conditions(&mut self, conditions: Arc<Conditions>) {
+        let meta = &self.db.handle(Column::Meta);
+        let encoded = layout::encode_conditions(&conditions);
+        self.writes.put_cf(meta, layout::META_CONDITIONS, encoded);
+        self.conditions = Some(conditions);
+        self.dirty = true;
+    }
+
     /// Bytes of the writes so far.
     pub fn size_bytes(&self) -> usize {
         self.writes.size_in_bytes()
@@ -139,6 +151,9 @@ impl Batch {
             recent.changed(&key, pair);
         }
         self.db.set_progress(self.progress);
+        if let Some(conditions) = self.conditions.take() {
+            self.db.set_conditions(conditions);
+        }
         self.overlay.clear();
         self.dirty = false;
         Ok(())

@@ -17,6 +17,7 @@ use super::layout::{self, Column, Progress, Scrubbed};
 use super::read::Reader;
 use super::recent::Recent;
 use super::{Batch, Error, Snapshot, options};
+use crate::model::Conditions;
 
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -49,6 +50,8 @@ pub struct Db {
     counts: Counts,
     /// As of the last commit. The applier alone changes it.
     progress: Mutex<Progress>,
+    /// As of the last commit, like the progress.
+    conditions: Mutex<Arc<Conditions>>,
 }
 
 impl Db {
@@ -88,11 +91,17 @@ impl Db {
             recent: Recent::new()?,
             counts: Counts::default(),
             progress: Mutex::new(Progress::default()),
+            conditions: Mutex::default(),
         };
         if let Some(encoded) = db.meta(layout::META_PROGRESS)? {
             let progress = Progress::decode(&encoded)
                 .ok_or_else(|| layout::damaged(Column::Meta, layout::META_PROGRESS))?;
             *db.progress.lock() = progress;
+        }
+        if let Some(encoded) = db.meta(layout::META_CONDITIONS)? {
+            let conditions = layout::decode_conditions(&encoded)
+                .ok_or_else(|| layout::damaged(Column::Meta, layout::META_CONDITIONS))?;
+            *db.conditions.lock() = Arc::new(conditions);
         }
         Ok(Arc::new(db))
     }
@@ -105,6 +114,11 @@ impl Db {
     /// How far the committed state has come.
     pub fn progress(&self) -> Progress {
         *self.progress.lock()
+    }
+
+    /// Alarms and downgrade of the committed state.
+    pub fn conditions(&self) -> Arc<Conditions> {
+        Arc::clone(&self.conditions.lock())
     }
 
     /// Raft's membership as it was last given to [`Batch::set_membership`].
@@ -181,6 +195,21 @@ impl Db {
         Ok((total, used))
     }
 
+    /// As [`Db::size_bytes`], the first number alone: cheap enough to ask several times a second.
+    pub fn total_bytes(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        for handle in self.engine.borrow_dependent().handles {
+            for name in [
+                "rocksdb.size-all-mem-tables",
+                "rocksdb.total-sst-files-size",
+            ] {
+                let number = self.raw().property_int_value_cf(&handle, name)?;
+                total += number.unwrap_or(0);
+            }
+        }
+        Ok(total)
+    }
+
     /// The engine itself, for this floor.
     pub(super) fn raw(&self) -> &DB {
         self.engine.borrow_owner()
@@ -224,6 +253,10 @@ impl Db {
 
     pub(super) fn set_progress(&self, progress: Progress) {
         *self.progress.lock() = progress;
+    }
+
+    pub(super) fn set_conditions(&self, conditions: Arc<Conditions>) {
+        *self.conditions.lock() = conditions;
     }
 }
 

@@ -13,9 +13,9 @@ use quorate_snapshot::{Entries, Error as FileError, etcd};
 use super::layout::{Head, LeaseRow};
 use super::record::Record;
 use super::{Batch, Db, Error};
-use crate::model::Position;
-use crate::model::kv::KeyValue;
+use crate::model::kv::{AlarmMember, KeyValue};
 use crate::model::member::Member;
+use crate::model::{Conditions, Position};
 
 /// A commit's size: large enough that its cost does not count, small enough for any machine.
 const COMMIT_BYTES: usize = 1024 * 1024;
@@ -32,6 +32,7 @@ pub struct Importer {
     compacted: i64,
     applied: Position,
     members: Vec<Member>,
+    alarms: Vec<AlarmMember>,
     leases: BTreeSet<i64>,
     /// Leases that records name, which may not be there.
     named_leases: BTreeSet<i64>,
@@ -58,6 +59,7 @@ impl Importer {
             compacted: NEVER_COMPACTED,
             applied: Position::default(),
             members: Vec::new(),
+            alarms: Vec::new(),
             leases: BTreeSet::new(),
             named_leases: BTreeSet::new(),
         }
@@ -88,6 +90,11 @@ impl Importer {
             applied: self.applied,
             members: std::mem::take(&mut self.members),
         };
+        if !self.alarms.is_empty() {
+            let alarms = std::mem::take(&mut self.alarms);
+            self.batch
+                .set_conditions(Arc::new(Conditions::new(alarms, None)));
+        }
         self.batch.set_membership(&membership(&imported)?);
         self.batch
             .finish_command(imported.revision, imported.compacted);
@@ -214,7 +221,12 @@ impl Entries for Importer {
             }
             etcd::AUTH_USERS | etcd::AUTH_ROLES => Err(unsupported("users and roles are")),
             etcd::ALARM => {
-                tracing::warn!("the imported file holds an alarm, which is left out");
+                // The alarm is the key; there is no value.
+                let alarm = AlarmMember::decode(key).map_err(|error| FileError::Content {
+                    bucket: "alarm".into(),
+                    what: format!("a key is no AlarmMember: {error}"),
+                })?;
+                self.alarms.push(alarm);
                 Ok(())
             }
             _ => Ok(()),

@@ -8,17 +8,18 @@
 //! | `lease` | lease ID | granted TTL ‖ remaining TTL, seconds |
 //! | `lease_keys` | lease ID ‖ user key | nothing |
 //! | `member` | member ID | an encoded `etcdserverpb.Member` |
-//! | `meta` | a name | [`Progress`], raft's membership, how far compaction has deleted |
+//! | `meta` | a name | [`Progress`], raft's membership, alarms, how far compaction has deleted |
 
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint};
 use quorate_proto::etcdserverpb as pb;
+use quorate_proto::quorate::entry;
 
 use super::Error;
 use super::record::Record;
-use crate::model::Position;
 use crate::model::member::Member;
+use crate::model::{Conditions, Position};
 
 /// A record of at most this many bytes lies in `live` as well, so that a get is one lookup. Larger
 /// ones would cost every put more than they save a get: with 256-byte values a put takes 11 µs of
@@ -279,6 +280,25 @@ pub fn removed_key(id: u64) -> Vec<u8> {
 
 /// The key in `meta` of [`Scrubbed`].
 pub const META_SCRUBBED: &[u8] = b"scrubbed";
+
+/// The key in `meta` of alarms and downgrade.
+pub const META_CONDITIONS: &[u8] = b"conditions";
+
+/// A value of `meta` for [`META_CONDITIONS`].
+pub fn encode_conditions(conditions: &Conditions) -> Vec<u8> {
+    entry::Conditions {
+        alarms: conditions.alarms().to_vec(),
+        downgrade_target: conditions.downgrade_target.clone().unwrap_or_default(),
+    }
+    .encode_to_vec()
+}
+
+/// Reads what [`encode_conditions`] wrote.
+pub fn decode_conditions(encoded: &[u8]) -> Option<Conditions> {
+    let stored = entry::Conditions::decode(encoded).ok()?;
+    let target = Some(stored.downgrade_target).filter(|target| !target.is_empty());
+    Some(Conditions::new(stored.alarms, target))
+}
 
 /// How far the state has come, written with every commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

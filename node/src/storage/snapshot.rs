@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rocksdb::ReadOptions;
 use self_cell::self_cell;
 
-use super::Db;
+use super::layout::{Column, META_PROGRESS, Progress};
 use super::read::Reader;
+use super::{Db, Error};
 
 /// The engine's snapshot and the options that read at it, made once for all reads.
 pub(super) struct Frozen<'a> {
@@ -53,6 +54,16 @@ impl Snapshot {
             Some(self.cell.borrow_dependent()),
             None,
         )
+    }
+
+    /// How far the frozen state has come; none when it does not say so whole.
+    pub fn progress(&self) -> Result<Option<Progress>, Error> {
+        let frozen = self.cell.borrow_dependent();
+        let db = self.db();
+        let encoded = db.get(Column::Meta, META_PROGRESS, &frozen.options)?;
+        let progress = encoded.and_then(|encoded| Progress::decode(&encoded));
+        // The number beside the snapshot is read after it and may be of a later commit.
+        Ok(progress.filter(|progress| progress.revision == frozen.revision))
     }
 
     /// The store that is frozen here.

@@ -45,7 +45,10 @@ async fn revoke(replica: &Replica, id: i64, term: u64) {
         kind: Some(command::Kind::LeaseRevoke(LeaseRevokeRequest { id })),
     };
     match replica.propose_as_leader(command).await {
-        Ok(_) => tracing::debug!(id = format!("{id:016x}"), "revoked an expired lease"),
+        Ok(_) => {
+            replica.tally().leases_expired.add(1);
+            tracing::debug!(id = format!("{id:016x}"), "revoked an expired lease");
+        }
         // Revoked by its owner meanwhile.
         Err(Refusal::LeaseNotFound) => {}
         Err(refusal) => {

@@ -2,6 +2,7 @@
 //! runs them; if one ends before the replica stops, the node stops.
 
 pub mod autocompact;
+pub mod corruption;
 mod count;
 mod expire;
 mod promote;
@@ -20,6 +21,9 @@ pub fn spawn_all(replica: &Arc<Replica>) {
     replica.spawn("autocompact", autocompact::run(Arc::clone(replica)));
     replica.spawn("count", count::run(Arc::clone(replica)));
     replica.spawn("scrub", scrub::run(Arc::clone(replica)));
+    let (newest, compacted) = (Arc::clone(replica), Arc::clone(replica));
+    replica.spawn("corruption", corruption::run_periodic(newest));
+    replica.spawn("compaction hashes", corruption::run_compacted(compacted));
     replica.spawn("retain", retain::run(Arc::clone(replica)));
     replica.spawn_once("publish", publish::run(Arc::clone(replica)));
 }

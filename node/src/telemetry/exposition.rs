@@ -10,6 +10,8 @@ const BARE_COUNTERS: &[&str] = &[
     "etcd_server_health_failures",
     "etcd_server_learner_promote_successes",
     "etcd_server_learner_promote_failures",
+    "etcd_network_snapshot_send_success",
+    "etcd_network_snapshot_send_failures",
 ];
 
 /// The content type of [`text`].

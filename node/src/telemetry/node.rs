@@ -2,14 +2,12 @@
 //!
 //! etcd: server/etcdserver/metrics.go, server/storage/mvcc/metrics.go.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 
+use super::encode::Encoder;
 use crate::replica::Replica;
 
 /// What is told besides the replica's own numbers.
@@ -105,8 +103,9 @@ impl Node {
             "etcd_server_learner_promote_failures",
             "The total number of failed learner promotions (likely learner not ready) while this \
              member is leader",
-            "Reason",
-            &failed,
+            failed
+                .iter()
+                .map(|(reason, count)| ([("Reason", reason.as_str())], *count)),
         )
     }
 
@@ -236,51 +235,4 @@ impl Collector for Node {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Writes metrics that are read on the spot.
-struct Encoder<'a, 'b>(&'a mut DescriptorEncoder<'b>);
-
-impl Encoder<'_, '_> {
-    fn gauge(&mut self, name: &str, help: &str, value: i64) -> std::fmt::Result {
-        let gauge = ConstGauge::new(value);
-        let metric = self
-            .0
-            .encode_descriptor(name, help, None, gauge.metric_type())?;
-        gauge.encode(metric)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> std::fmt::Result {
-        let counter = ConstCounter::new(value);
-        let metric = self
-            .0
-            .encode_descriptor(name, help, None, counter.metric_type())?;
-        counter.encode(metric)
-    }
-
-    /// A counter for each value of a label.
-    fn counters(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: &BTreeMap<String, u64>,
-    ) -> std::fmt::Result {
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
-        for (value, count) in values {
-            let counter = ConstCounter::new(*count);
-            counter.encode(metric.encode_family(&[(label, value.as_str())])?)?;
-        }
-        Ok(())
-    }
-
-    /// A gauge that is always 1, for its label.
-    fn fact(&mut self, name: &str, help: &str, label: (&str, &str)) -> std::fmt::Result {
-        let gauge = ConstGauge::new(1_i64);
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, gauge.metric_type())?;
-        gauge.encode(metric.encode_family(&[label])?)
-    }
 }

@@ -110,6 +110,15 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Reads history from `again` instead of `old`, unless another view has been published: both
+    /// are of the same state.
+    pub fn renew(&self, old: &Arc<View>, again: &Arc<View>) {
+        let _state = self.state.lock();
+        if self.past.load().is_view(old) {
+            self.past.store(Arc::new(Past::View(Arc::clone(again))));
+        }
+    }
+
     /// The store was replaced by a snapshot: every watcher catches up from history again.
     pub fn reset(&self, view: &Arc<View>) {
         self.reset_past(Past::View(view.clone()));

@@ -17,6 +17,15 @@ pub(super) enum Past {
 }
 
 impl Past {
+    /// Whether it is this very view.
+    pub(super) fn is_view(&self, other: &Arc<View>) -> bool {
+        match self {
+            Self::View(view) => Arc::ptr_eq(view, other),
+            #[cfg(test)]
+            Self::List(_) => false,
+        }
+    }
+
     pub(super) fn revision(&self) -> i64 {
         match self {
             Self::View(view) => view.revision,

@@ -339,4 +339,14 @@ impl Transport for Wire {
             replica.receive_member_change(request).await
         })
     }
+
+    fn hash_kv(
+        &self,
+        to: &PeerAddress,
+        request: peer::HashKvRequest,
+    ) -> Call<peer::HashKvResponse> {
+        self.ask(to, request, |replica, request| async move {
+            replica.receive_hash_kv(request).await
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! A cluster of replicas in one process, over tonic on loopback.
 
 #![expect(clippy::unwrap_used, reason = "a failing step fails the test")]
+#![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -94,10 +95,14 @@ impl Cluster {
                     fsync: true,
                     cluster_token: String::new(),
                     force_new_cluster: false,
+                    tally: Arc::default(),
                 },
                 name: format!("m{n}"),
                 client_urls: vec![format!("http://client{n}")],
                 max_request_bytes: limits::REQUEST_BYTES_MAX,
+                quota_bytes: None,
+                corrupt_check: None,
+                compact_hash_check: None,
                 auto_compaction: AutoCompaction::Off,
                 compaction_slice_records: limits::COMPACTION_SLICE_RECORDS,
                 compaction_pause: Duration::from_millis(limits::COMPACTION_PAUSE_MS),
@@ -187,6 +192,10 @@ impl Cluster {
     pub fn replica(&self, n: usize) -> Arc<Replica> {
         let running = self.nodes[n].running.as_ref();
         Arc::clone(&running.expect("it runs").replica)
+    }
+
+    pub fn data_dir(&self, n: usize) -> std::path::PathBuf {
+        self.nodes[n].directory.path().to_owned()
     }
 
     pub fn url(&self, n: usize) -> String {

@@ -5,7 +5,6 @@ use super::Kind::{Bool, Duration, Int, Text, Uint, Uint32, Urls};
 use super::{Flag, Section, row};
 
 const NO_BBOLT: &str = "there is no bbolt here";
-const NO_CHECK: &str = "corruption checks are not supported yet";
 
 pub const FLAGS: &[Flag] = &[
     row(
@@ -120,7 +119,7 @@ pub const FLAGS: &[Flag] = &[
         "quota-backend-bytes",
         Int,
         "0",
-        Idle("the quota is reported, not yet enforced"),
+        Works,
         "Size in bytes above which writes are refused (0 is 2 GiB, negative is none).",
     ),
     row(
@@ -304,7 +303,7 @@ pub const FLAGS: &[Flag] = &[
         "corrupt-check-time",
         Duration,
         "0s",
-        Idle(NO_CHECK),
+        Works,
         "Time between cluster corruption check passes.",
     ),
     row(
@@ -312,7 +311,7 @@ pub const FLAGS: &[Flag] = &[
         "compact-hash-check-time",
         Duration,
         "1m0s",
-        Idle(NO_CHECK),
+        Works,
         "Time between checks of the followers' compaction hashes.",
     ),
     row(
@@ -320,7 +319,7 @@ pub const FLAGS: &[Flag] = &[
         "downgrade-check-time",
         Duration,
         "5s",
-        Idle("downgrades are not supported"),
+        Idle("members of another release cannot join this store"),
         "Time between two downgrade status checks.",
     ),
 ];

@@ -338,4 +338,12 @@ impl Transport for GrpcTransport {
     ) -> Call<peer::MemberChangeResponse> {
         unary!(self, to, Lane::Client, member_change, request)
     }
+
+    fn hash_kv(
+        &self,
+        to: &PeerAddress,
+        request: peer::HashKvRequest,
+    ) -> Call<peer::HashKvResponse> {
+        unary!(self, to, Lane::Client, hash_kv, request)
+    }
 }
