@@ -3,6 +3,8 @@
 #   setup.sh build       C++ compiler and libclang, for RocksDB and its bindings
 #   setup.sh rocksdb DIR RocksDB's static archive, built into DIR
 #   setup.sh etcd DIR    etcd, etcdctl and etcdutl, built into DIR
+#   setup.sh kubernetes DIR
+#                        kube-apiserver, kube-controller-manager and kubectl, built into DIR
 #   setup.sh deny DIR    cargo-deny, installed into DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -72,6 +74,22 @@ setup_etcd() {
   "$directory/etcd" --version | sed -n 1p >&2
 }
 
+setup_kubernetes() {
+  local directory=$1 go version stamp=k8s.io/component-base/version
+  mkdir -p "$directory"
+  go=$(go_command "$directory")
+  version=$(sed -n 's/^\(require\)\?[[:space:]]*k8s.io\/kubernetes \(v[0-9.]*\).*/\2/p' e2e/kubernetes/go.mod)
+  say "building Kubernetes $version with $go, once (six minutes on two idle cores)"
+  local minor=${version#v1.}
+  # Without the stamp each program would call itself v0.0.0, which the others complain about.
+  local flags="-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
+  for name in kube-apiserver kube-controller-manager kubectl; do
+    (cd e2e/kubernetes && GOTOOLCHAIN=local nice -n 10 "$go" build -trimpath -ldflags "$flags" \
+      -o "$directory/$name" "k8s.io/kubernetes/cmd/$name")
+  done
+  "$directory/kube-apiserver" --version >&2
+}
+
 setup_deny() {
   say "installing cargo-deny into $1 (a few minutes)"
   CARGO_TARGET_DIR="$1/target" cargo install --quiet --locked --root "$1" cargo-deny
@@ -82,9 +100,10 @@ case "${1:-}" in
   build) setup_build ;;
   rocksdb) setup_rocksdb "$2" ;;
   etcd) setup_etcd "$2" ;;
+  kubernetes) setup_kubernetes "$2" ;;
   deny) setup_deny "$2" ;;
   *)
-    say "usage: setup.sh build | rocksdb DIR | etcd DIR | deny DIR"
+    say "usage: setup.sh build | rocksdb DIR | etcd DIR | kubernetes DIR | deny DIR"
     exit 2
     ;;
 esac

@@ -67,18 +67,31 @@ impl Kind {
     }
 }
 
+/// The path of kube-apiserver, kube-controller-manager or kubectl, release 1.34.1.
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn kubernetes_program(name: &str) -> Result<PathBuf> {
+    cached_program("QUORATE_KUBERNETES_BIN_DIR", "kubernetes-1.34.1", name)
+}
+
 fn etcd_program(name: &str) -> Result<PathBuf> {
-    let folder = match std::env::var_os("QUORATE_ETCD_BIN_DIR") {
+    cached_program("QUORATE_ETCD_BIN_DIR", "etcd-3.7.3", name)
+}
+
+/// A program of others, in the folder that a variable names or in the cache.
+fn cached_program(variable: &str, release: &str, name: &str) -> Result<PathBuf> {
+    let folder = match std::env::var_os(variable) {
         Some(folder) => PathBuf::from(folder),
         None => {
             let home = std::env::var_os("HOME").context("HOME is not set")?;
-            PathBuf::from(home).join(".cache/quorate/etcd-3.7.3")
+            PathBuf::from(home).join(".cache/quorate").join(release)
         }
     };
     let program = folder.join(name);
     ensure!(
         program.is_file(),
-        "the real {name} 3.7.3 is not at {}: `make etcd` builds it, or set QUORATE_ETCD_BIN_DIR",
+        "the real {name} of {release} is not at {}: `make test` builds it, or set {variable}",
         program.display()
     );
     Ok(program)

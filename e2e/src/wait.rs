@@ -26,3 +26,34 @@ pub async fn until<T>(
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+/// The same for loops in tasks that move between threads, where [`until`] cannot be used.
+#[derive(Debug)]
+pub struct Patience {
+    what: String,
+    deadline: Duration,
+    start: Instant,
+}
+
+impl Patience {
+    /// Begins to wait for `what`.
+    pub fn new(what: &str, deadline: Duration) -> Self {
+        Self {
+            what: what.to_owned(),
+            deadline,
+            start: Instant::now(),
+        }
+    }
+
+    /// Waits a little before the next look.
+    ///
+    /// # Errors
+    /// When the deadline has passed.
+    pub async fn pause(&self) -> Result<()> {
+        if self.start.elapsed() > self.deadline {
+            bail!("waited {:?} in vain for: {}", self.deadline, self.what);
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+}
