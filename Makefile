@@ -47,18 +47,18 @@ $(QUORATE_KUBERNETES_BIN_DIR)/.done: e2e/kubernetes/go.mod e2e/kubernetes/go.sum
 	@scripts/setup.sh kubernetes $(QUORATE_KUBERNETES_BIN_DIR)
 	@touch $@
 
-test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## all tests
+test: build $(QUORATE_ETCD_BIN_DIR)/.done ## all tests but the long ones
 	scripts/test.sh
 
-e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## the fault runs, long: QUORATE_FAULT_ROUNDS rounds (300)
-	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e
+e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## the long tests: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes
+	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e --features kubernetes
 
 $(CARGO_DENY):
 	@scripts/setup.sh deny $(CACHE)/cargo-deny
 
 verify: setup $(CARGO_DENY) ## read only: format, lints, licences and bans, the tidy test
 	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --workspace --all-targets --features quorate-e2e/kubernetes -- -D warnings
 	$(CARGO_DENY) --locked check bans licenses sources
 	cargo test --release --locked -p quorate-e2e --test tidy
 
