@@ -9,7 +9,7 @@ use super::layout::Column;
 
 const MIB: usize = 1024 * 1024;
 /// Blocks, indexes and filters of all columns together.
-const BLOCK_CACHE_BYTES: usize = 8 * MIB;
+const BLOCK_CACHE_BYTES: usize = 16 * MIB;
 /// Memtables of all columns together; what is above is flushed at once.
 const MEMTABLES_BYTES_MAX: usize = 16 * MIB;
 /// One memtable of a column that every put writes to: small enough to stay in the CPU's cache.

@@ -14,7 +14,7 @@ use super::Error;
 use super::read::Pair;
 
 /// Keys, records and what it takes to hold them.
-const BYTES_MAX: u64 = 24 * 1024 * 1024;
+const BYTES_MAX: u64 = 48 * 1024 * 1024;
 /// Larger records would drive out many small ones.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// What a pair takes beside its key and record: the cache's own links and the allocator's heads.
