@@ -22,7 +22,7 @@ pub const FATAL: &str = "fatal";
 /// Filters finer than `--log-level`, in the syntax of `RUST_LOG`.
 const FILTER_VARIABLE: &str = "QUORATE_LOG";
 /// Libraries whose chatter helps nobody who has not asked for it.
-const QUIET: &str = "openraft=warn,hyper=warn,h2=warn,tonic=warn,tower=warn,rustls=warn";
+const QUIET: &str = "openraft=error,hyper=warn,h2=warn,tonic=warn,tower=warn,rustls=warn";
 
 /// Sets up logs for the process.
 ///

@@ -115,7 +115,7 @@ impl GrpcTransport {
         if let Some(client) = self.clients.lock().get(&key) {
             return Ok(client.clone());
         }
-        let channel = self.connect(to)?;
+        let channel = self.connect(to, lane)?;
         let marks = Marks {
             cluster: hex(self.cluster_id),
             from: hex(self.member_id),
@@ -132,7 +132,7 @@ impl GrpcTransport {
         Ok(client)
     }
 
-    fn connect(&self, to: &PeerAddress) -> Result<Channel, PeerError> {
+    fn connect(&self, to: &PeerAddress, lane: Lane) -> Result<Channel, PeerError> {
         let unreachable = |reason: String| PeerError::Unreachable {
             member: to.id,
             reason,
@@ -146,7 +146,12 @@ impl GrpcTransport {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
-            .connect_with_connector_lazy(connector(self.options.dialer.clone(), &to.urls)))
+            .connect_with_connector_lazy(connector(
+                self.options.dialer.clone(),
+                &to.urls,
+                // Of several connections to a peer, one is enough to tell of.
+                lane == Lane::Heartbeat,
+            )))
     }
 }
 
@@ -161,10 +166,12 @@ pub(super) fn endpoint(urls: &str) -> Result<Endpoint, String> {
     Endpoint::from_shared(first.to_owned()).map_err(|error| format!("peer URL {first:?}: {error}"))
 }
 
-/// Connects to a peer. What is wrong with TLS is told once, until it works or differs.
+/// Connects to a peer. What is wrong with TLS is told once, until it works or differs; with
+/// `tells`, also that a peer cannot be reached, and that it can again.
 pub(super) fn connector(
     dialer: Dialer,
     urls: &str,
+    tells: bool,
 ) -> impl tower::Service<
     Uri,
     Response = TokioIo<quorate_tls::Stream>,
@@ -184,15 +191,22 @@ pub(super) fn connector(
             };
             match &dialed {
                 Ok(stream) => {
-                    told.lock().clear();
+                    let before = std::mem::take(&mut *told.lock());
+                    if tells && !before.is_empty() {
+                        tracing::info!(peer = %urls, "a peer can be reached again");
+                    }
                     // Whoever changes a cluster to TLS waits until nobody is left in plaintext.
                     if dialer.either {
                         let tls = stream.is_secure();
                         tracing::info!(peer = %urls, tls, "connected to a peer");
                     }
                 }
-                Err(error) if is_tls(error) && *told.lock() != error.to_string() => {
-                    tracing::warn!(peer = %urls, %error, "cannot speak TLS with a peer");
+                Err(error) if (tells || is_tls(error)) && *told.lock() != error.to_string() => {
+                    let what = match is_tls(error) {
+                        true => "cannot speak TLS with a peer",
+                        false => "cannot reach a peer",
+                    };
+                    tracing::warn!(peer = %urls, %error, "{what}");
                     *told.lock() = error.to_string();
                 }
                 Err(_) => {}

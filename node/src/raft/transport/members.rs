@@ -52,7 +52,7 @@ impl RemoteCluster {
 async fn ask_one(dialer: &Dialer, url: &str, linearizable: bool) -> Result<RemoteCluster, String> {
     let endpoint = endpoint(url)?.connect_timeout(ASK_CONNECT_LIMIT);
     let channel = endpoint
-        .connect_with_connector(connector(dialer.clone(), url))
+        .connect_with_connector(connector(dialer.clone(), url, false))
         .await;
     let mut client = PeerClient::new(channel.map_err(|error| error.to_string())?);
     let answer = client.members(MembersRequest { linearizable }).await;
