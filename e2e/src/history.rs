@@ -124,6 +124,18 @@ pub struct MemberHash {
     pub compact_revision: i64,
 }
 
+impl MemberHash {
+    /// What `member` answered.
+    pub fn of(member: &str, answer: &pb::HashKvResponse) -> Self {
+        Self {
+            member: member.to_owned(),
+            hash: answer.hash,
+            hash_revision: answer.hash_revision,
+            compact_revision: answer.compact_revision,
+        }
+    }
+}
+
 /// Collects records from many clients.
 #[derive(Debug)]
 pub struct History {

@@ -24,6 +24,17 @@ pub struct Sides {
     pub peer: bool,
 }
 
+impl Sides {
+    pub const NONE: Self = Self::of(false, false);
+    pub const CLIENT: Self = Self::of(true, false);
+    pub const PEER: Self = Self::of(false, true);
+    pub const BOTH: Self = Self::of(true, true);
+
+    const fn of(client: bool, peer: bool) -> Self {
+        Self { client, peer }
+    }
+}
+
 /// Files of an authority in a directory that goes with it: a certificate of a server, which peers
 /// show each other too, and one of a client.
 #[derive(Debug)]

@@ -73,12 +73,7 @@ pub async fn hashes(cluster: &Cluster, revision: i64) -> Result<Vec<MemberHash>>
         let request = pb::HashKvRequest { revision };
         let answer = MaintenanceClient::new(channel).hash_kv(request).await?;
         let answer = answer.into_inner();
-        hashes.push(MemberHash {
-            member: member.spec.name.clone(),
-            hash: answer.hash,
-            hash_revision: answer.hash_revision,
-            compact_revision: answer.compact_revision,
-        });
+        hashes.push(MemberHash::of(&member.spec.name, &answer));
     }
     Ok(hashes)
 }

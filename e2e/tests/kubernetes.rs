@@ -16,10 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-const BOTH: Sides = Sides {
-    client: true,
-    peer: true,
-};
+const BOTH: Sides = Sides::BOTH;
 
 /// Where the writers write.
 const BUSY: &str = "/api/v1/namespaces/busy";
@@ -392,12 +389,7 @@ async fn hashes(cluster: &Cluster, files: &Files) -> Result<Vec<MemberHash>> {
         client.get("any").await?;
         let request = pb::HashKvRequest { revision };
         let answer = client.maintenance().hash_kv(request).await?.into_inner();
-        hashes.push(MemberHash {
-            member: member.spec.name.clone(),
-            hash: answer.hash,
-            hash_revision: answer.hash_revision,
-            compact_revision: answer.compact_revision,
-        });
+        hashes.push(MemberHash::of(&member.spec.name, &answer));
     }
     Ok(hashes)
 }

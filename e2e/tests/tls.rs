@@ -12,18 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const BOTH: Sides = Sides {
-    client: true,
-    peer: true,
-};
-const CLIENT: Sides = Sides {
-    client: true,
-    peer: false,
-};
-const PEER: Sides = Sides {
-    client: false,
-    peer: true,
-};
+const BOTH: Sides = Sides::BOTH;
+const CLIENT: Sides = Sides::CLIENT;
+const PEER: Sides = Sides::PEER;
 
 /// What is refused must be refused at once, and not by a time limit.
 const AT_ONCE: Duration = Duration::from_secs(5);

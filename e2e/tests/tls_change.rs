@@ -14,18 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-const CLIENT: Sides = Sides {
-    client: true,
-    peer: false,
-};
-const BOTH: Sides = Sides {
-    client: true,
-    peer: true,
-};
-const NONE: Sides = Sides {
-    client: false,
-    peer: false,
-};
+const CLIENT: Sides = Sides::CLIENT;
+const BOTH: Sides = Sides::BOTH;
+const NONE: Sides = Sides::NONE;
 const SOON: Duration = Duration::from_secs(10);
 
 fn with(pair: &Pair, tls: &TlsConfig) -> TlsConfig {

@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status};
 use super::header::Headers;
 use super::parse::member::peer_urls;
 use super::status::{failure, status};
-use crate::model::member::{Member, added_member_id};
+use crate::model::kv::MemberMessage as Wire;
+use crate::model::member::added_member_id;
 use crate::raft::membership::MemberChange;
 use crate::replica::Replica;
 
@@ -25,19 +26,6 @@ use crate::replica::Replica;
 pub struct ClusterService {
     replica: Arc<Replica>,
     headers: Headers,
-}
-
-type Wire = quorate_proto::etcdserverpb::Member;
-
-/// A member as a message.
-pub(super) fn render(member: Member) -> Wire {
-    Wire {
-        id: member.id,
-        name: member.name,
-        peer_ur_ls: member.peer_urls,
-        client_ur_ls: member.client_urls,
-        is_learner: member.is_learner,
-    }
 }
 
 impl ClusterService {
@@ -55,7 +43,11 @@ impl ClusterService {
 
     async fn change(&self, change: MemberChange) -> Result<Vec<Wire>, Status> {
         let members = self.replica.change_members(change).boxed().await;
-        Ok(members.map_err(status)?.into_iter().map(render).collect())
+        Ok(members
+            .map_err(status)?
+            .into_iter()
+            .map(Wire::from)
+            .collect())
     }
 }
 
@@ -72,7 +64,7 @@ impl Cluster for ClusterService {
         let members = members.map_err(|error| failure(&error))?;
         Ok(Response::new(MemberListResponse {
             header: self.header(),
-            members: members.into_iter().map(render).collect(),
+            members: members.into_iter().map(Wire::from).collect(),
         }))
     }
 

@@ -37,7 +37,8 @@ pub async fn alarm(
             }
         }
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
-            match propose(replica, command::Kind::Alarm(request)).await? {
+            let proposed = propose(replica, command::Kind::Alarm(request)).await;
+            match proposed.map_err(status)? {
                 Reply::Alarm(response) => response,
                 other => return Err(unexpected(&other)),
             }
@@ -52,9 +53,9 @@ pub async fn alarm(
     Ok(response)
 }
 
-async fn propose(replica: &Replica, kind: command::Kind) -> Result<Reply, Status> {
+async fn propose(replica: &Replica, kind: command::Kind) -> Result<Reply, Refusal> {
     let command = Command { kind: Some(kind) };
-    replica.propose(command).await.map_err(status)
+    replica.propose(command).await
 }
 
 /// How `Status.errors` tells of an alarm: Go's text form of the message.
@@ -104,7 +105,8 @@ pub async fn downgrade(
                  read this store; take a snapshot and restore it there"
             );
             let target = DowngradeTarget { version: target };
-            propose(replica, command::Kind::Downgrade(target)).await?;
+            let proposed = propose(replica, command::Kind::Downgrade(target)).await;
+            proposed.map_err(status)?;
         }
         Ok(DowngradeAction::Cancel) => cancel(replica).await,
         Err(_) => return Err(Status::unknown("etcdserver: unknown method")),
@@ -135,10 +137,11 @@ async fn cancel(replica: &Replica) {
         if replica.view().conditions.downgrade_target.is_none() {
             return Err(Refusal::NoInflightDowngrade);
         }
-        let command = Command {
-            kind: Some(command::Kind::Downgrade(DowngradeTarget::default())),
-        };
-        replica.propose(command).await
+        propose(
+            replica,
+            command::Kind::Downgrade(DowngradeTarget::default()),
+        )
+        .await
     };
     if let Err(refusal) = canceled.await {
         tracing::warn!(%refusal, "failed to cancel downgrade");

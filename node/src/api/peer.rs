@@ -10,7 +10,6 @@ use quorate_proto::quorate::peer::peer_server::{Peer, PeerServer};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::cluster::render;
 use super::status::failure;
 use crate::model::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::model::tally::PeerTally;
@@ -238,7 +237,7 @@ impl Peer for PeerDoor {
         let members = members.map_err(|error| failure(&error))?;
         Ok(Response::new(peer::MembersResponse {
             cluster_id: self.replica.cluster_id(),
-            members: members.into_iter().map(render).collect(),
+            members: members.into_iter().map(Into::into).collect(),
         }))
     }
 

@@ -5,9 +5,9 @@
 pub use quorate_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse,
     Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseCheckpointRequest, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
-    alarm_request, compare, range_request, request_op, response_op,
+    LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, Member as MemberMessage,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp,
+    TxnRequest, TxnResponse, alarm_request, compare, range_request, request_op, response_op,
 };
 pub use quorate_proto::mvccpb::KeyValue;
 pub use quorate_proto::quorate::entry::{

@@ -2,6 +2,8 @@
 
 pub use quorate_snapshot::identity::{cluster_id, member_id};
 
+use super::kv::MemberMessage;
+
 /// One member of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -17,6 +19,30 @@ impl Member {
     /// Whether it has ever published itself.
     pub fn is_started(&self) -> bool {
         !self.name.is_empty()
+    }
+}
+
+impl From<MemberMessage> for Member {
+    fn from(message: MemberMessage) -> Self {
+        Self {
+            id: message.id,
+            name: message.name,
+            peer_urls: message.peer_ur_ls,
+            client_urls: message.client_ur_ls,
+            is_learner: message.is_learner,
+        }
+    }
+}
+
+impl From<Member> for MemberMessage {
+    fn from(member: Member) -> Self {
+        Self {
+            id: member.id,
+            name: member.name,
+            peer_ur_ls: member.peer_urls,
+            client_ur_ls: member.client_urls,
+            is_learner: member.is_learner,
+        }
     }
 }
 

@@ -13,11 +13,11 @@
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint};
-use quorate_proto::etcdserverpb as pb;
 use quorate_proto::quorate::entry;
 
 use super::Error;
 use super::record::Record;
+use crate::model::kv::MemberMessage;
 use crate::model::member::Member;
 use crate::model::{Conditions, Position};
 
@@ -247,26 +247,12 @@ pub fn member_key(id: u64) -> [u8; 8] {
 
 /// A value of `member`.
 pub fn encode_member(member: &Member) -> Vec<u8> {
-    pb::Member {
-        id: member.id,
-        name: member.name.clone(),
-        peer_ur_ls: member.peer_urls.clone(),
-        client_ur_ls: member.client_urls.clone(),
-        is_learner: member.is_learner,
-    }
-    .encode_to_vec()
+    MemberMessage::from(member.clone()).encode_to_vec()
 }
 
 /// Reads what [`encode_member`] wrote.
 pub fn decode_member(encoded: &[u8]) -> Option<Member> {
-    let member = pb::Member::decode(encoded).ok()?;
-    Some(Member {
-        id: member.id,
-        name: member.name,
-        peer_urls: member.peer_ur_ls,
-        client_urls: member.client_ur_ls,
-        is_learner: member.is_learner,
-    })
+    MemberMessage::decode(encoded).ok().map(Member::from)
 }
 
 /// The key in `meta` of [`Progress`].

@@ -72,9 +72,6 @@ impl Recent {
         at: i64,
         load: impl FnOnce() -> Result<Option<Pair>, Error>,
     ) -> Result<Option<Pair>, Error> {
-        if let Some(pair) = self.get(key, at) {
-            return Ok(Some(pair));
-        }
         match self.pairs.get_value_or_guard(key, Some(Duration::ZERO)) {
             GuardResult::Value(pair) if pair.head.mod_revision <= at => Ok(Some(pair)),
             // A commit that begins after this look takes the guard's place away, so that an

@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn iterate_live(&self, range: &KeyRange) -> DBRawIterator<'a> {
+    pub(super) fn iterate_live(&self, range: &KeyRange) -> DBRawIterator<'a> {
         let upper = match range {
             KeyRange::Between { end, .. } => Some(end.to_vec()),
             _ => None,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use quorate_proto::etcdserverpb as pb;
 use quorate_proto::quorate::peer::MembersRequest;
 use quorate_proto::quorate::peer::peer_client::PeerClient;
 use quorate_tls::Dialer;
@@ -60,16 +59,6 @@ async fn ask_one(dialer: &Dialer, url: &str, linearizable: bool) -> Result<Remot
     let answer = answer.into_inner();
     Ok(RemoteCluster {
         id: answer.cluster_id,
-        members: answer.members.into_iter().map(member).collect(),
+        members: answer.members.into_iter().map(Member::from).collect(),
     })
-}
-
-fn member(wire: pb::Member) -> Member {
-    Member {
-        id: wire.id,
-        name: wire.name,
-        peer_urls: wire.peer_ur_ls,
-        client_urls: wire.client_ur_ls,
-        is_learner: wire.is_learner,
-    }
 }

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::layout::Column;
 use super::read::Reader;
 use super::{Db, Error};
 use crate::model::KeyRange;
@@ -202,12 +201,7 @@ impl<'a> Reader<'a> {
             return Ok(count);
         }
         // Without a look at what is there.
-        let upper = match range {
-            KeyRange::Between { end, .. } => Some(end.to_vec()),
-            _ => None,
-        };
-        let mut disk = self.iterate(Column::Live, range.start().to_vec(), upper);
-        disk.seek(range.start());
+        let mut disk = self.iterate_live(range);
         while disk.valid() {
             count += 1;
             disk.next();
