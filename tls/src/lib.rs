@@ -30,3 +30,11 @@ pub use identity::Identity;
 pub use options::{Allowed, Error, Options, Version};
 pub use stream::{Socket, Stream};
 pub use suites::check_suites;
+
+/// Makes ring the process's crypto library for libraries that ask rustls for one (HTTP clients of
+/// object stores and of the Kubernetes API). To be called once, first thing in `main`; a second
+/// call changes nothing.
+pub fn use_ring() {
+    // It says no when one is chosen already, which is then this one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}

@@ -1,0 +1,1 @@
+//! `QuorateCluster` and friends on Kubernetes.
