@@ -1,1 +1,12 @@
 //! `QuorateCluster` and friends on Kubernetes.
+//!
+//! ```text
+//! controller ─► observe ─► plan ─► act      one action a pass
+//!                 │          │       └ objects, pki: what is written, as pure functions
+//!                 └─ model ──┘
+//! api: the kinds        status: what users read
+//! ```
+
+pub mod api;
+pub mod model;
+pub mod plan;
