@@ -8,5 +8,6 @@
 //! ```
 
 pub mod api;
+pub mod members;
 pub mod model;
 pub mod plan;
