@@ -130,11 +130,23 @@ async fn a_write_whose_answer_is_lost_is_ambiguous_and_not_repeated() {
     // Killed while the call is in flight: as unknown, and told at once.
     cluster.members[0].pause();
     let call = tokio::spawn(client.put("k", "2").into_future());
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let endpoint = cluster.endpoints().remove(0);
+    eventually(async || unread_bytes(&endpoint).then_some(())).await;
     cluster.members[0].kill();
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Ambiguous { .. }), "{error:?}");
     assert_eq!(error.code(), Some(Code::Unavailable), "{error:?}");
+}
+
+/// Whether the kernel holds bytes of a connection for a server that does not read them.
+fn unread_bytes(endpoint: &str) -> bool {
+    let port: u16 = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, unread) = fields[4].split_once(':').unwrap();
+        fields[1].ends_with(&format!(":{port:04X}")) && unread != "00000000" && fields[3] == "01"
+    })
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::binaries::Kind;
 use crate::{rpc, wait};
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -225,7 +225,8 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal, such as [`Signal::STOP`], [`Signal::CONT`] or [`Signal::TERM`].
+    /// Sends a signal, such as [`Signal::STOP`], [`Signal::CONT`] or [`Signal::TERM`]. After
+    /// `STOP` it has stopped when this returns: until then a signal is only on its way.
     ///
     /// # Errors
     /// When it does not run.
@@ -233,6 +234,10 @@ impl Process {
         let pid = self.pid().context("a running process")?;
         let pid = Pid::from_raw(i32::try_from(pid)?).context("a process ID is not zero")?;
         kill_process(pid, signal)?;
+        if signal == Signal::STOP {
+            let how = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid), how)?;
+        }
         Ok(())
     }
 
