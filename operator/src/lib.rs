@@ -10,4 +10,5 @@
 pub mod api;
 pub mod members;
 pub mod model;
+pub mod objects;
 pub mod plan;
