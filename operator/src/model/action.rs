@@ -17,14 +17,15 @@ pub enum Action {
         /// Its name.
         name: String,
     },
-    /// Latch phase `Admitted` and `--initial-cluster` on the seed, so that its Pod may be made.
+    /// Latch phase `Admitted`, `--initial-cluster` and the claim's UID on the seed, so that its Pod
+    /// may be made.
     AdmitSeed {
         /// Its name.
         name: String,
     },
     /// Tell the cluster of a learner at the member's peer URL (MemberAdd, learner), unless a
-    /// linearizable list has that URL already; then latch its ID, `--initial-cluster` and phase
-    /// `Admitted` on the `QuorateMember`.
+    /// linearizable list has that URL already; then latch its ID, `--initial-cluster`, the claim's
+    /// UID and phase `Admitted` on the `QuorateMember`.
     AdmitJoiner {
         /// Its name.
         name: String,
@@ -141,12 +142,42 @@ pub enum Cause {
     Deleted,
 }
 
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::ScalingIn,
+        Self::Outdated,
+        Self::PodFailed,
+        Self::DataLost,
+        Self::DataCorrupt,
+        Self::NodeLost,
+        Self::Unhealthy,
+        Self::RemovedFromCluster,
+        Self::LearnerStuck,
+        Self::Hibernated,
+        Self::Deleted,
+    ];
+
+    /// The word for it, in `leavingReason` and as the reason of an Event.
+    #[must_use]
+    pub fn reason(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// The cause that a word stands for.
+    #[must_use]
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.reason() == reason)
+    }
+}
+
 /// Something that the operator will not do, and why: shown as `Stalled`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// A word that stays the same: `UnsupportedVersionPath`, `InvalidReference`,
     /// `VolumeNotExpandable`, `ImagePullFailed`, `QuotaExceeded`, `SplitBrain`, `QuorumLost`,
-    /// `ReplacementsExhausted`.
+    /// `ReplacementsExhausted`, `RestoreFailed`, `ProgressDeadlineExceeded`,
+    /// `HibernationUnsafe`, `InvalidSchedule`.
     pub reason: String,
     /// What is wrong and what would be right.
     pub message: String,

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use crate::api::{Birth, Lifecycle, MemberPhase, NodeLoss, OperationKind, Reclaim};
 
-use super::Refusal;
+use super::{Cause, Refusal};
 
-/// One look at a cluster.
+/// One look at a cluster. The objects are read before the members are asked for their list, so
+/// that a member that was admitted is in the list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
     /// When it was looked.
@@ -57,6 +58,10 @@ pub struct ClusterView {
     pub on_node_lost: NodeLoss,
     /// When members were replaced within the last hour.
     pub replacements: Vec<Timestamp>,
+    /// When `FreeSpace` was last done, as far as the operator remembers.
+    pub space_freed: Option<Timestamp>,
+    /// The status says that the cluster hibernates: what comes next is to resume.
+    pub was_hibernated: bool,
     /// What the status says is being done, and since when.
     pub operation: Option<(OperationKind, Timestamp)>,
     /// Why new Pods cannot be made as they should: a missing Secret, an unsupported version path.
@@ -89,9 +94,12 @@ pub struct MemberView {
     pub phase: MemberPhase,
     /// Its ID once it is latched.
     pub id: Option<u64>,
+    /// Why it leaves, as latched.
+    pub leaving: Option<Cause>,
     /// The latched value of `--initial-cluster`.
     pub initial_cluster: Option<String>,
-    /// Since when it is seen unhealthy, as latched; observation sets and clears it before `plan`.
+    /// Since when it is seen unhealthy (`plan::is_healthy`), as latched; observation sets and
+    /// clears it before `plan`, from the moment that it is admitted.
     pub unhealthy_since: Option<Timestamp>,
     /// The UID of the claim it was admitted with.
     pub claim_uid: Option<String>,
