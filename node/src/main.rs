@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use quorate::config::{self, Action, Config, Error};
-use quorate::server::Server;
+use quorate::server::{Server, probe};
 use quorate::telemetry::log;
 
 /// For the node's own memory; RocksDB keeps the C library's.
@@ -16,6 +16,11 @@ const USAGE_EXIT: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, path] = arguments.as_slice()
+        && command == probe::COMMAND
+    {
+        return print(&probe::report(path.as_ref()));
+    }
     match config::read(&arguments, std::env::vars()) {
         Ok(Action::Help) => print(&config::help::flags()),
         Ok(Action::Version) => print(&config::help::version()),

@@ -6,6 +6,12 @@
 
 pub mod codec;
 
+/// The metadata of an answer to `Maintenance.Snapshot` that names the revision of the snapshot, in
+/// decimal. etcd sends none.
+pub const SNAPSHOT_REVISION: &str = "quorate-revision";
+/// Beside it: up to which revision history was compacted, -1 for none.
+pub const SNAPSHOT_COMPACT_REVISION: &str = "quorate-compact-revision";
+
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.serde.rs"));

@@ -11,6 +11,7 @@ use quorate_proto::etcdserverpb::{
     DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
     MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
+use quorate_proto::{SNAPSHOT_COMPACT_REVISION, SNAPSHOT_REVISION};
 use tonic::{Request, Response, Status};
 
 use super::conditions;
@@ -161,8 +162,15 @@ impl Maintenance for MaintenanceService {
         _request: Request<SnapshotRequest>,
     ) -> Result<Response<SnapshotStream>, Status> {
         let version = self.release.storage_version.clone();
-        let stream = self.snapshots.send(self.replica.view(), version)?;
-        Ok(Response::new(stream))
+        let view = self.replica.view();
+        let (revision, compacted) = (view.revision, view.compacted);
+        let mut response = Response::new(self.snapshots.send(view, version)?);
+        // etcd's messages have no place for them. Who names the file after its revision needs it
+        // before the first byte; others do not look here.
+        let metadata = response.metadata_mut();
+        metadata.insert(SNAPSHOT_REVISION, revision.into());
+        metadata.insert(SNAPSHOT_COMPACT_REVISION, compacted.into());
+        Ok(response)
     }
 
     async fn downgrade(

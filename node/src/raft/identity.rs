@@ -12,7 +12,7 @@ use super::state::{io_error, sync_directory, write_atomically};
 use crate::storage::Error;
 
 const IDENTITY: &str = "identity";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// The line of the identity that says that there is a raft log.
 const LOG_MADE: &str = "log made";
 /// How the line of the identity begins that holds the cluster token.
@@ -123,6 +123,8 @@ impl Identity {
 pub struct Owner {
     pub member: u64,
     pub cluster: u64,
+    /// Whether a raft log was made here.
+    pub has_log: bool,
     token: Option<String>,
 }
 
@@ -131,6 +133,11 @@ impl Owner {
     pub fn has_other_token(&self, token: &str) -> bool {
         let kept = self.token.as_deref();
         kept.is_some_and(|kept| kept != escaped(token))
+    }
+
+    /// The cluster token of the first start as it is kept, with escapes as in Rust.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 }
 
@@ -152,6 +159,7 @@ pub fn owner_of(path: &Path) -> Result<Option<Owner>, StartError> {
     Ok(Some(Owner {
         member: found.member,
         cluster: found.cluster,
+        has_log: found.has_log,
         token: found.token,
     }))
 }

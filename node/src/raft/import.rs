@@ -30,6 +30,18 @@ pub struct Source {
     wal_last_index: Option<u64>,
 }
 
+impl Source {
+    /// Opens the file to see whether it is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no file of etcd's.
+    pub fn check(&self) -> Result<(), StartError> {
+        let file = File::open(&self.file).map_err(|error| refused(&self.file, error))?;
+        drop(file);
+        Ok(())
+    }
+}
+
 fn refused(path: &Path, what: impl ToString) -> StartError {
     StartError::Import {
         path: path.display().to_string(),

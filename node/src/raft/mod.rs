@@ -21,6 +21,7 @@ pub mod log_store;
 pub mod membership;
 pub mod network;
 mod pipeline;
+pub mod probe;
 pub mod receive;
 pub mod retention;
 mod send_snapshot;

@@ -14,7 +14,7 @@ use crate::storage::{Db, Error};
 pub const CURRENT: &str = "CURRENT";
 const INCOMING: &str = "incoming-";
 const CHECKPOINT: &str = "checkpoint-";
-const STATE: &str = "state-";
+pub const STATE: &str = "state-";
 
 /// The data directory, as far as the state is concerned. Clones share it.
 #[derive(Clone)]
@@ -85,7 +85,12 @@ impl StateDirectory {
 
     /// The folder of the live state.
     pub fn current_path(&self) -> Result<PathBuf, Error> {
-        let pointer = self.root.join(CURRENT);
+        Self::current_below(&self.root)
+    }
+
+    /// The folder of the live state below `root`.
+    pub fn current_below(root: &Path) -> Result<PathBuf, Error> {
+        let pointer = root.join(CURRENT);
         let name = fs::read_to_string(&pointer).map_err(|error| io_error(&pointer, error))?;
         let name = name.trim_end();
         let is_state = name
@@ -98,7 +103,7 @@ impl StateDirectory {
                 what: format!("{name:?} names no state"),
             });
         }
-        Ok(self.root.join(name))
+        Ok(root.join(name))
     }
 
     fn remove_leftovers(&self) -> Result<(), Error> {

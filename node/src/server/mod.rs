@@ -12,6 +12,7 @@ mod join;
 mod listeners;
 mod member;
 mod metrics;
+pub mod probe;
 mod tls;
 
 use std::sync::Arc;

@@ -106,6 +106,29 @@ impl Db {
         Ok(Arc::new(db))
     }
 
+    /// Reads what [`Db::open`] reads of the store in `path`, and changes nothing. Whether
+    /// anything was ever applied to it.
+    ///
+    /// # Errors
+    /// What [`Db::open`] would refuse.
+    pub fn check(path: &Path) -> Result<bool, Error> {
+        if !path.join("CURRENT").exists() {
+            return Ok(false);
+        }
+        refuse_unknown_columns(path)?;
+        let columns = DB::list_cf(&Options::default(), path)?;
+        let db = DB::open_cf_for_read_only(&Options::default(), path, columns, false)?;
+        let Some(meta) = db.cf_handle(Column::Meta.name()) else {
+            return Ok(false);
+        };
+        match db.get_cf(meta, layout::META_PROGRESS)? {
+            None => Ok(false),
+            Some(encoded) => Progress::decode(&encoded)
+                .map(|_| true)
+                .ok_or_else(|| layout::damaged(Column::Meta, layout::META_PROGRESS)),
+        }
+    }
+
     /// Where the store lies.
     pub fn path(&self) -> &Path {
         &self.path

@@ -191,6 +191,22 @@ impl Log {
         Ok((log, recovered))
     }
 
+    /// Reads the log in `path` as [`Log::open`] does, and changes nothing.
+    ///
+    /// # Errors
+    /// What [`Log::open`] would refuse.
+    pub fn check(path: &Path, identity: Identity, must_exist: bool) -> Result<(), Error> {
+        if !must_exist && !path.exists() {
+            return Ok(());
+        }
+        let directory = Directory::look(path)?;
+        match directory.numbers()?.as_slice() {
+            [] if must_exist => Err(recovery::lost(&directory)),
+            [] => Ok(()),
+            numbers => replay(&directory, numbers, identity).map(drop),
+        }
+    }
+
     /// Appends entries, which can be read at once. `done` is called when they are durable.
     ///
     /// # Errors

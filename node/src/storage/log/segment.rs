@@ -121,18 +121,38 @@ impl Directory {
         &self.path
     }
 
+    /// Opens the directory to look at it alone: nothing is made, locked or removed.
+    pub fn look(path: &Path) -> Result<Self, Error> {
+        let open = || File::open(path).map_err(|e| failed(path, e));
+        Ok(Self {
+            path: path.to_owned(),
+            handle: open()?,
+            spares: Vec::new(),
+            spares_made: 0,
+            _lock: open()?,
+        })
+    }
+
+    /// The numbers of the segments in order.
+    pub fn numbers(&self) -> Result<Vec<u32>, Error> {
+        let mut numbers = Vec::new();
+        let listing = std::fs::read_dir(&self.path).map_err(|e| failed(&self.path, e))?;
+        for item in listing {
+            let name = item.map_err(|e| failed(&self.path, e))?.file_name();
+            numbers.extend(name.to_str().and_then(segment_number));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
     /// The numbers of the segments in order. Finds the spare files too, and removes those that
     /// are not of `segment_bytes`.
     pub fn list(&mut self, segment_bytes: u64) -> Result<Vec<u32>, Error> {
-        let mut numbers = Vec::new();
         let listing = std::fs::read_dir(&self.path).map_err(|e| failed(&self.path, e))?;
         for item in listing {
             let item = item.map_err(|e| failed(&self.path, e))?;
             let name = item.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if let Some(number) = name.strip_suffix(".log").and_then(parse_number) {
-                numbers.push(number);
-            } else if name.starts_with("spare-") {
+            if name.to_str().is_some_and(|name| name.starts_with("spare-")) {
                 let path = item.path();
                 let length = item.metadata().map_err(|e| failed(&path, e))?.len();
                 if length == segment_bytes && self.spares.len() < SPARES_MAX {
@@ -142,8 +162,7 @@ impl Directory {
                 }
             }
         }
-        numbers.sort_unstable();
-        Ok(numbers)
+        self.numbers()
     }
 
     pub fn open_segment(&self, number: u32) -> Result<Arc<SegmentFile>, Error> {
@@ -245,9 +264,10 @@ impl Directory {
     }
 }
 
-fn parse_number(name: &str) -> Option<u32> {
-    (name.len() == 8)
-        .then(|| u32::from_str_radix(name, 16).ok())
+fn segment_number(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".log")?;
+    (number.len() == 8)
+        .then(|| u32::from_str_radix(number, 16).ok())
         .flatten()
 }
 
