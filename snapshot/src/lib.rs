@@ -11,6 +11,8 @@
 //!
 //! What a bbolt file is: `go.etcd.io/bbolt` (internal/common/page.go, meta.go, bucket.go).
 
+mod cluster;
+mod directory;
 pub mod etcd;
 mod format;
 pub mod identity;
@@ -18,17 +20,19 @@ mod manifest;
 mod plan;
 mod reader;
 mod restore;
-
+mod scan;
 mod status;
 mod wal;
 mod walk;
 mod writer;
 
+pub use cluster::InitialCluster;
+pub use directory::{DirectoryOptions, remove_unfinished, restore_directory};
 pub use manifest::Manifest;
 pub use plan::Plan;
 pub use reader::{Digest, File};
 pub use restore::{Restore, restore};
-
+pub use scan::{Scan, Scanned};
 pub use status::Status;
 pub use wal::Wal;
 pub use writer::Writer;
@@ -60,6 +64,12 @@ pub enum Error {
     /// Two passes over one source differed, or entries came out of order: a fault of the caller.
     #[error("the entries to write {0}")]
     Order(String),
+    /// A data directory that is to be made holds something already.
+    #[error("data-dir \"{path}\" not empty or could not be read")]
+    NotEmpty { path: String },
+    /// The members that are named form no cluster.
+    #[error("{0}")]
+    Cluster(String),
     /// Who receives the entries or the pages has failed.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),
