@@ -9,6 +9,8 @@ export ROCKSDB_LIB_DIR ?= $(CACHE)/rocksdb-$(ROCKSDB_VERSION)
 export ROCKSDB_STATIC := 1
 ETCD_VERSION := 3.7.3
 export QUORATE_ETCD_BIN_DIR ?= $(CACHE)/etcd-$(ETCD_VERSION)
+VERSITYGW_VERSION := 1.8.0
+export QUORATE_S3_BIN_DIR ?= $(CACHE)/versitygw-$(VERSITYGW_VERSION)
 KUBERNETES_VERSION := 1.34.1
 export QUORATE_KUBERNETES_BIN_DIR ?= $(CACHE)/kubernetes-$(KUBERNETES_VERSION)
 CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
@@ -42,15 +44,20 @@ $(QUORATE_ETCD_BIN_DIR)/.done: e2e/etcd/go.mod e2e/etcd/go.sum
 	@scripts/setup.sh etcd $(QUORATE_ETCD_BIN_DIR)
 	@touch $@
 
+# A real S3 server, which tests of backups store to, from the Go module proxy.
+$(QUORATE_S3_BIN_DIR)/.done: e2e/s3/go.mod e2e/s3/go.sum
+	@scripts/setup.sh s3 $(QUORATE_S3_BIN_DIR)
+	@touch $@
+
 # A real Kubernetes control plane, which a test runs on Quorate, from the Go module proxy.
 $(QUORATE_KUBERNETES_BIN_DIR)/.done: e2e/kubernetes/go.mod e2e/kubernetes/go.sum
 	@scripts/setup.sh kubernetes $(QUORATE_KUBERNETES_BIN_DIR)
 	@touch $@
 
-test: build $(QUORATE_ETCD_BIN_DIR)/.done ## all tests but the long ones
+test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done ## all tests but the long ones
 	scripts/test.sh
 
-e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## the long tests: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes
+e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## the long tests: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes
 	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e --features kubernetes
 
 $(CARGO_DENY):

@@ -3,6 +3,7 @@
 #   setup.sh build       C++ compiler and libclang, for RocksDB and its bindings
 #   setup.sh rocksdb DIR RocksDB's static archive, built into DIR
 #   setup.sh etcd DIR    etcd, etcdctl and etcdutl, built into DIR
+#   setup.sh s3 DIR      versitygw, an S3 server, built into DIR
 #   setup.sh kubernetes DIR
 #                        kube-apiserver, kube-controller-manager and kubectl, built into DIR
 #   setup.sh deny DIR    cargo-deny, installed into DIR
@@ -74,6 +75,15 @@ setup_etcd() {
   "$directory/etcd" --version | sed -n 1p >&2
 }
 
+setup_s3() {
+  local directory=$1 go
+  mkdir -p "$directory"
+  go=$(go_command "$directory")
+  say "building versitygw with $go (a minute or two)"
+  (cd e2e/s3 && GOTOOLCHAIN=local "$go" build -trimpath -o "$directory/versitygw" \
+    github.com/versity/versitygw/cmd/versitygw)
+}
+
 setup_kubernetes() {
   local directory=$1 go version stamp=k8s.io/component-base/version
   mkdir -p "$directory"
@@ -100,10 +110,11 @@ case "${1:-}" in
   build) setup_build ;;
   rocksdb) setup_rocksdb "$2" ;;
   etcd) setup_etcd "$2" ;;
+  s3) setup_s3 "$2" ;;
   kubernetes) setup_kubernetes "$2" ;;
   deny) setup_deny "$2" ;;
   *)
-    say "usage: setup.sh build | rocksdb DIR | etcd DIR | kubernetes DIR | deny DIR"
+    say "usage: setup.sh build | rocksdb DIR | etcd DIR | s3 DIR | kubernetes DIR | deny DIR"
     exit 2
     ;;
 esac

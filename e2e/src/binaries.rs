@@ -75,6 +75,14 @@ pub fn kubernetes_program(name: &str) -> Result<PathBuf> {
     cached_program("QUORATE_KUBERNETES_BIN_DIR", "kubernetes-1.34.1", name)
 }
 
+/// The path of versitygw, an S3 server, release 1.8.0.
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn s3_program() -> Result<PathBuf> {
+    cached_program("QUORATE_S3_BIN_DIR", "versitygw-1.8.0", "versitygw")
+}
+
 fn etcd_program(name: &str) -> Result<PathBuf> {
     cached_program("QUORATE_ETCD_BIN_DIR", "etcd-3.7.3", name)
 }

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! GET    /v1/status               → MemberReport
-//! POST   /v1/handoff              → Handoff          the member gives up leadership
+//! POST   /v1/handoff   HandoffRequest or nothing → Handoff   it gives up leadership
 //! POST   /v1/backups   BackupRequest  → BackupState  202; 409 while another one runs
 //! GET    /v1/backups/{name}       → BackupState      404: not known (the sidecar restarted)
-//! DELETE /v1/backups/{name}       → 204              stops it and removes what it uploaded
+//! DELETE /v1/backups/{name}       → 204              stops it and removes what it uploaded; one
+//!                                                    that is whole already stays, and GET says so
 //! POST   /v1/verifications VerifyRequest → VerifyState
 //! GET    /v1/verifications/{name} → VerifyState
 //! POST   /v1/deletions DeleteRequest → 204           an artifact and its manifest go
@@ -61,6 +62,15 @@ pub struct MemberReport {
     pub sidecar_version: String,
 }
 
+/// A hand-off. Without a body nobody else is leaving.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HandoffRequest {
+    /// Names of members that must not lead, since they are about to stop or to be removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<String>,
+}
+
 /// The answer to a hand-off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,7 +86,8 @@ pub struct Handoff {
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// A word that stays the same: `BadRequest`, `NotFound`, `Busy`, `StoreUnreachable`,
-    /// `AccessDenied`, `Truncated`, `HashMismatch`, `MemberUnavailable`, `DiskFull`, `Internal`.
+    /// `AccessDenied`, `Truncated`, `HashMismatch`, `MemberUnavailable`, `DiskFull`, `Cancelled`,
+    /// `Internal`.
     pub reason: String,
     /// What went wrong and what would be right, for a person.
     pub message: String,

@@ -1,0 +1,238 @@
+//! One backup, from the member to the store, with a few parts of the object in memory.
+
+use std::time::Instant;
+
+use async_compression::tokio::write::ZstdEncoder;
+use bytes::Bytes;
+use jiff::Timestamp;
+use quorate_sidecar::wire::{Artifact, BackupRequest, BackupState, Phase};
+use quorate_snapshot::{Scan, Scanned};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{OBJECT_SUFFIX, manifest_key};
+
+use crate::failure::{Failure, Reason};
+use crate::member::snapshot::Snapshot;
+use crate::member::{Members, status};
+use crate::metrics::Metrics;
+use crate::store::{Mounts, Place, Upload, Uploaded};
+use crate::tasks::Running;
+
+/// A part of an upload; S3 asks for 5 MiB at least.
+const PART_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// S3 takes 10,000; a little is left for what does not compress.
+const PARTS_MAX: u64 = 9_000;
+
+/// What taking a backup needs.
+pub struct Taking {
+    pub members: Members,
+    pub mounts: Mounts,
+    /// The member's name.
+    pub name: String,
+    pub metrics: Metrics,
+}
+
+/// What was read while it was sent on.
+struct Sent {
+    scanned: Scanned,
+    uploaded: Uploaded,
+}
+
+impl Taking {
+    /// Takes a backup.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing that counts as one is left.
+    pub async fn run(
+        &self,
+        request: BackupRequest,
+        running: Running<BackupState>,
+    ) -> Result<BackupState, Failure> {
+        let started = Instant::now();
+        let taken = self.take(&request, &running).await;
+        self.metrics.backup_ended(&taken, started.elapsed());
+        match taken {
+            Ok(artifact) => {
+                tracing::info!(
+                    name = request.name,
+                    uri = artifact.uri,
+                    revision = artifact.revision,
+                    "took a backup"
+                );
+                Ok(BackupState {
+                    phase: Phase::Succeeded,
+                    bytes: u64::try_from(artifact.snapshot_bytes).unwrap_or(0),
+                    artifact: Some(artifact),
+                    problem: None,
+                })
+            }
+            Err(failure) => {
+                let reason = failure.reason.word();
+                tracing::warn!(name = request.name, reason, %failure, "took no backup");
+                Err(failure)
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        request: &BackupRequest,
+        running: &Running<BackupState>,
+    ) -> Result<Artifact, Failure> {
+        let started_at = Timestamp::now();
+        let place = Place::open(&request.store, &self.mounts)?;
+        let client = self.members.own()?;
+        let begun = async { Ok((status(&client).await?, Snapshot::begin(&client).await?)) };
+        let (status, mut snapshot) = unless_cancelled(running, begun).await?;
+        let key = format!("{}-{}{OBJECT_SUFFIX}", request.key, snapshot.revision);
+        let key = place.key(&key);
+        let sent = self.send(&place, &key, &mut snapshot, running).await?;
+        let cluster_id = status.header.as_ref().map_or(0, |header| header.cluster_id);
+        let artifact = Artifact {
+            uri: place.uri(&key),
+            size_bytes: signed(sent.uploaded.size),
+            snapshot_bytes: signed(sent.scanned.bytes),
+            sha256: sent.uploaded.sha256,
+            revision: snapshot.revision,
+            hash: snapshot.hash,
+            compact_revision: snapshot.compacted,
+            keys: signed(sent.scanned.records),
+            cluster_id: format!("{cluster_id:016x}"),
+            cluster: request.cluster.clone(),
+            member: self.name.clone(),
+            version: status.version,
+            started_at: started_at.to_string(),
+            finished_at: Timestamp::now().to_string(),
+            key,
+        };
+        let counted = self.count(&place, &artifact, running).await;
+        if counted.is_err() {
+            self.forget(&place, &artifact.key).await;
+        }
+        counted.map(|()| artifact)
+    }
+
+    /// Sends the snapshot to the store, under its final key.
+    async fn send(
+        &self,
+        place: &Place,
+        key: &str,
+        snapshot: &mut Snapshot,
+        running: &Running<BackupState>,
+    ) -> Result<Sent, Failure> {
+        let first = unless_cancelled(running, snapshot.next()).await?;
+        let first = first.ok_or_else(|| {
+            Failure::new(Reason::Truncated, "the member sent no byte of its snapshot")
+        })?;
+        let total_bytes = first.remaining_bytes + first.bytes.len() as u64;
+        let part_bytes = total_bytes.div_ceil(PARTS_MAX).max(PART_BYTES_MIN);
+        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
+        let mut upload = place.upload(key, part_bytes).await?;
+        let sending = async {
+            let scanned = stream(first.bytes, snapshot, &mut upload, running).await?;
+            check(&scanned, snapshot)?;
+            Ok(scanned)
+        };
+        let scanned = match unless_cancelled(running, sending).await {
+            Ok(scanned) => scanned,
+            Err(failure) => {
+                upload.abort().await;
+                return Err(failure);
+            }
+        };
+        match upload.finish().await {
+            Ok(uploaded) => Ok(Sent { scanned, uploaded }),
+            Err(failure) => {
+                upload.abort().await;
+                // The answer may be what was lost, and the object be there.
+                self.forget(place, key).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Writes the manifest: from here on it is a backup.
+    async fn count(
+        &self,
+        place: &Place,
+        artifact: &Artifact,
+        running: &Running<BackupState>,
+    ) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(artifact);
+        let mut text = text.map_err(|error| Failure::internal(error.to_string()))?;
+        text.push(b'\n');
+        if running.cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        let key = manifest_key(&artifact.key)?;
+        let written = place.put(&key, Bytes::from(text)).await;
+        if written.is_err() {
+            self.forget(place, &key).await;
+        }
+        written
+    }
+
+    /// Deletes what does not count as a backup. What stays there still does not.
+    async fn forget(&self, place: &Place, key: &str) {
+        if let Err(failure) = place.delete(key).await {
+            let uri = place.uri(key);
+            tracing::warn!(uri, %failure, "an object that is no backup is left");
+        }
+    }
+}
+
+/// Reads the snapshot to its end, and sends it on compressed.
+async fn stream(
+    first: Bytes,
+    snapshot: &mut Snapshot,
+    upload: &mut Upload,
+    running: &Running<BackupState>,
+) -> Result<Scanned, Failure> {
+    let mut scan = Scan::new();
+    let mut zstd = ZstdEncoder::new(Vec::new());
+    let compressed = |error| Failure::disk("compress the snapshot", &error);
+    let mut next = Some(first);
+    while let Some(bytes) = next {
+        scan.push(&bytes).map_err(Failure::snapshot)?;
+        zstd.write_all(&bytes).await.map_err(compressed)?;
+        upload.write(zstd.get_ref()).await?;
+        zstd.get_mut().clear();
+        running.update(|state| state.bytes += bytes.len() as u64);
+        next = snapshot.next().await?.map(|piece| piece.bytes);
+    }
+    zstd.shutdown().await.map_err(compressed)?;
+    upload.write(zstd.get_ref()).await?;
+    scan.finish().map_err(Failure::snapshot)
+}
+
+/// What the file holds must be what the member said of it.
+fn check(scanned: &Scanned, snapshot: &Snapshot) -> Result<(), Failure> {
+    let said = (snapshot.revision, snapshot.compacted);
+    let found = (scanned.revision, scanned.compacted);
+    if said == found {
+        return Ok(());
+    }
+    let text = format!(
+        "the snapshot holds revision {} compacted to {}, not {} compacted to {} as the member said",
+        found.0, found.1, said.0, said.1
+    );
+    Err(Failure::new(Reason::HashMismatch, text))
+}
+
+async fn unless_cancelled<T>(
+    running: &Running<BackupState>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = running.cancel.cancelled() => Err(cancelled()),
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(Reason::Cancelled, "it was cancelled before it was whole")
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
