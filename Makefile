@@ -40,7 +40,7 @@ run-3: build ## three members on 127.0.0.1:2379, :22379 and :32379
 	@QUORATE=$(QUORATE_BIN_DIR)/quorate DATA=$(DATA) scripts/run-3.sh
 
 # The real etcd, which tests and benchmarks compare with, from the Go module proxy.
-$(QUORATE_ETCD_BIN_DIR)/.done: e2e/etcd/go.mod e2e/etcd/go.sum
+$(QUORATE_ETCD_BIN_DIR)/.done: e2e/etcd/go.mod e2e/etcd/go.sum e2e/etcd/pages/main.go
 	@scripts/setup.sh etcd $(QUORATE_ETCD_BIN_DIR)
 	@touch $@
 

@@ -2,8 +2,8 @@
 # Installs what is missing on a bare Debian or Ubuntu, and says what it does.
 #   setup.sh build       C++ compiler and libclang, for RocksDB and its bindings
 #   setup.sh rocksdb DIR RocksDB's static archive, built into DIR
-#   setup.sh etcd DIR    etcd, etcdctl and etcdutl, built into DIR
 #   setup.sh s3 DIR      versitygw, an S3 server, built into DIR
+#   setup.sh etcd DIR    etcd, etcdctl, etcdutl and a tool that uses bbolt, built into DIR
 #   setup.sh kubernetes DIR
 #                        kube-apiserver, kube-controller-manager and kubectl, built into DIR
 #   setup.sh deny DIR    cargo-deny, installed into DIR
@@ -68,8 +68,9 @@ setup_etcd() {
   go=$(go_command "$directory")
   say "building the real etcd with $go (a minute or two)"
   local name package
-  for pair in etcd=server etcdctl=etcdctl etcdutl=etcdutl; do
+  for pair in etcd=server etcdctl=etcdctl etcdutl=etcdutl bbolt-pages=; do
     name=${pair%=*} package=go.etcd.io/etcd/${pair#*=}/v3
+    [ "$name" != bbolt-pages ] || package=./pages
     (cd e2e/etcd && GOTOOLCHAIN=local "$go" build -trimpath -o "$directory/$name" "$package")
   done
   "$directory/etcd" --version | sed -n 1p >&2

@@ -9,7 +9,7 @@ mod print;
 mod refusals;
 mod rpc;
 
-use cli::{Call, Path, find, help_text, usage_text};
+use cli::{Call, FlagSet, Path, find, help_text, usage_text};
 use commands::{ROOT, UTILITY_ROOT};
 use log::write_error;
 use outcome::{Exit, code};
@@ -54,7 +54,7 @@ fn dispatch(program: &'static str, typed: Vec<Vec<u8>>) -> Result<(), Exit> {
         write_error(&format!(
             "Error: {error}\nRun '{names} --help' for usage.\n"
         ));
-        return Err(Exit::silent(code::ERROR));
+        return Err(refused(&path, &error));
     }
     let mut flags = path.flag_set();
     let arguments = match flags.parse(&found.rest) {
@@ -65,7 +65,8 @@ fn dispatch(program: &'static str, typed: Vec<Vec<u8>>) -> Result<(), Exit> {
     let Some(run) = command.run.filter(|_| !flags.bool("help")) else {
         return print::emit(help_text(&path).as_bytes());
     };
-    check_one_of(&path, &arguments)?;
+    check_arguments(&path, &arguments)?;
+    check_required(&path, &flags)?;
     let call = Call {
         path,
         flags,
@@ -83,23 +84,43 @@ fn dispatch(program: &'static str, typed: Vec<Vec<u8>>) -> Result<(), Exit> {
 
 fn refuse(path: &Path, error: &str) -> Exit {
     write_error(&format!("Error: {error}\n{}\n", usage_text(path)));
-    Exit::silent(code::ERROR)
+    refused(path, error)
 }
 
-/// Checks the argument of a command that takes one of a few words.
-fn check_one_of(path: &Path, arguments: &[Vec<u8>]) -> Result<(), Exit> {
+/// The end after a command line that was told to be wrong; etcdutl tells it once more.
+fn refused(path: &Path, error: &str) -> Exit {
+    if path.program == ETCDUTL {
+        Exit::error(error)
+    } else {
+        Exit::silent(code::ERROR)
+    }
+}
+
+/// Checks the argument of a command that takes just one, perhaps one of a few words.
+fn check_arguments(path: &Path, arguments: &[Vec<u8>]) -> Result<(), Exit> {
     let allowed = path.command().one_of;
-    if allowed.is_empty() {
+    if allowed.is_empty() && !path.command().takes_one {
         return Ok(());
     }
     let [argument] = arguments else {
         let text = format!("accepts 1 arg(s), received {}", arguments.len());
         return Err(refuse(path, &text));
     };
-    if allowed.iter().any(|word| word.as_bytes() == argument) {
+    if allowed.is_empty() || allowed.iter().any(|word| word.as_bytes() == argument) {
         return Ok(());
     }
     let (argument, names) = (go::quote(argument), path.names());
     let text = format!("invalid argument {argument} for \"{names}\"");
+    Err(refuse(path, &text))
+}
+
+fn check_required(path: &Path, flags: &FlagSet) -> Result<(), Exit> {
+    let required = path.command().required.iter();
+    let missing = required.filter(|name| !flags.changed(name));
+    let missing: Vec<String> = missing.map(|name| format!("\"{name}\"")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!("required flag(s) {} not set", missing.join(", "));
     Err(refuse(path, &text))
 }

@@ -67,6 +67,14 @@ impl Kind {
     }
 }
 
+/// A program by the real bbolt that copies a file into one with pages of another size.
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn bbolt_pages() -> Result<PathBuf> {
+    etcd_program("bbolt-pages")
+}
+
 /// The path of kube-apiserver, kube-controller-manager or kubectl, release 1.34.1.
 ///
 /// # Errors

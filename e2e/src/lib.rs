@@ -22,6 +22,7 @@ pub mod rpc;
 pub mod script;
 pub mod secure;
 pub mod seed;
+pub mod tools;
 pub mod traffic;
 pub mod verify;
 pub mod wait;

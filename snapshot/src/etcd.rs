@@ -120,17 +120,24 @@ pub fn number(value: &[u8]) -> Result<u64, Error> {
 /// When `value` is no storage version, or one that is newer than ours.
 pub fn check_storage_version(value: &[u8]) -> Result<(), Error> {
     let shown = String::from_utf8_lossy(value);
-    let mut parts = shown.split('.').map(str::parse::<u64>);
-    let version = match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-        _ => return Err(Error::content(META, format!("storage version {shown:?}"))),
-    };
+    let version = parse_version(&shown);
+    let version =
+        version.ok_or_else(|| Error::content(META, format!("storage version {shown:?}")))?;
     let (major, minor) = STORAGE_VERSION_MAX;
     if version > STORAGE_VERSION_MAX {
         let what = format!("storage version {shown} is newer than {major}.{minor}");
         return Err(Error::content(META, what));
     }
     Ok(())
+}
+
+/// Major and minor of a version such as `3.7.0`.
+pub fn parse_version(text: &str) -> Option<(u64, u64)> {
+    let mut parts = text.split('.').map(str::parse::<u64>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Some((major, minor)),
+        _ => None,
+    }
 }
 
 /// The key of the record that `value` of the bucket `key` is.

@@ -15,12 +15,14 @@ mod cluster;
 mod directory;
 pub mod etcd;
 mod format;
+mod hash_kv;
 pub mod identity;
 mod manifest;
 mod plan;
 mod reader;
 mod restore;
 mod scan;
+mod rewrite;
 mod status;
 mod wal;
 mod walk;
@@ -28,11 +30,13 @@ mod writer;
 
 pub use cluster::InitialCluster;
 pub use directory::{DirectoryOptions, remove_unfinished, restore_directory};
+pub use hash_kv::HashKv;
 pub use manifest::Manifest;
 pub use plan::Plan;
 pub use reader::{Digest, File};
 pub use restore::{Restore, restore};
 pub use scan::{Scan, Scanned};
+pub use rewrite::{StorageVersion, Version, rewrite, storage_version};
 pub use status::Status;
 pub use wal::Wal;
 pub use writer::Writer;
@@ -61,6 +65,12 @@ pub enum Error {
     /// The file's SHA-256 is not that of its content.
     #[error("expected sha256 {expected:?}, got {found:?}")]
     OtherDigest { expected: [u8; 32], found: [u8; 32] },
+    /// The revision that was asked for is compacted.
+    #[error("mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision that was asked for is not there yet.
+    #[error("mvcc: required revision is a future revision")]
+    Future,
     /// Two passes over one source differed, or entries came out of order: a fault of the caller.
     #[error("the entries to write {0}")]
     Order(String),

@@ -9,6 +9,17 @@ use sha2::{Digest as _, Sha256};
 use super::reader::File;
 use super::{Entries, Error, etcd};
 
+/// What stands for a key where a key itself may be too long to be held.
+pub type ShortKey = [u8; 16];
+
+/// The first half of the key's SHA-256.
+pub fn short_key(key: &[u8]) -> ShortKey {
+    let digest = Sha256::digest(key);
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}
+
 /// A file in numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -47,7 +58,7 @@ struct Count {
     bucket: Vec<u8>,
     revision: i64,
     /// Hashes of the keys: a file may hold more keys than there is memory for.
-    keys: HashSet<[u8; 16]>,
+    keys: HashSet<ShortKey>,
     version: Option<String>,
 }
 
@@ -70,9 +81,7 @@ impl Entries for Count {
         let revision = etcd::decode_revision(key)?;
         self.revision = revision.main;
         let user_key = etcd::user_key(value)?;
-        let digest = Sha256::digest(user_key);
-        let mut short = [0; 16];
-        short.copy_from_slice(&digest[..16]);
+        let short = short_key(&user_key);
         if revision.is_tombstone {
             self.keys.remove(&short);
         } else {

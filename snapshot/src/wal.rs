@@ -9,12 +9,18 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message;
 
-use super::Error;
 use super::reader::io_error;
+use super::rewrite::Version;
+use super::{Error, etcd};
 
 const TYPE_METADATA: i64 = 1;
 const TYPE_ENTRY: i64 = 2;
 const TYPE_CRC: i64 = 4;
+const TYPE_SNAPSHOT: i64 = 5;
+/// The type of a raft entry that holds a request.
+const ENTRY_NORMAL: i32 = 0;
+/// Since when etcd knows a request to test downgrades.
+const DOWNGRADE_TEST_SINCE: Version = (3, 6);
 /// No record of etcd's is larger.
 const RECORD_BYTES_MAX: u64 = 1 << 30;
 
@@ -38,20 +44,57 @@ struct Metadata {
 
 #[derive(Clone, PartialEq, Message)]
 struct Entry {
+    #[prost(int32, tag = "1")]
+    kind: i32,
     #[prost(uint64, tag = "3")]
+    index: u64,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    data: Option<Bytes>,
+}
+
+/// Of all requests, the only one that an etcd below 3.6 does not know.
+#[derive(Clone, PartialEq, Message)]
+struct Request {
+    #[prost(message, optional, tag = "9900")]
+    downgrade_version_test: Option<DowngradeVersionTest>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DowngradeVersionTest {
+    #[prost(string, tag = "1")]
+    version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Snapshot {
+    #[prost(uint64, tag = "1")]
     index: u64,
 }
 
 /// What a log says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wal {
     pub member_id: u64,
     pub cluster_id: u64,
     /// The index of the last entry; 0 when there is none.
     pub last_index: u64,
+    /// Entries that need a certain version of etcd, 3.6 or newer.
+    versions: Vec<(u64, Version)>,
+    /// The entry at which the last raft snapshot was made.
+    snapshot_index: u64,
 }
 
 impl Wal {
+    /// The version that an etcd must have to understand the entries behind the last raft snapshot;
+    /// none when any does.
+    ///
+    /// etcd: server/storage/wal/version.go.
+    pub fn minimal_version(&self) -> Option<Version> {
+        let behind = self.versions.iter();
+        let behind = behind.filter(|(index, _)| *index > self.snapshot_index);
+        behind.map(|(_, version)| *version).max()
+    }
+
     /// Reads every record of the log in `directory`.
     ///
     /// # Errors
@@ -159,9 +202,30 @@ impl Wal {
             TYPE_ENTRY => {
                 let entry = Entry::decode(data).map_err(|error| error.to_string())?;
                 self.last_index = entry.index;
+                self.look_at(&entry);
+            }
+            TYPE_SNAPSHOT => {
+                let snapshot = Snapshot::decode(data).map_err(|error| error.to_string())?;
+                self.snapshot_index = snapshot.index;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn look_at(&mut self, entry: &Entry) {
+        // An entry at the place of another replaces it and all behind it.
+        self.versions.retain(|(index, _)| *index < entry.index);
+        if entry.kind != ENTRY_NORMAL {
+            return;
+        }
+        let data = entry.data.as_deref().unwrap_or_default();
+        // What is no request is one of etcd's old API v2, which every version knows.
+        let request = Request::decode(data).unwrap_or_default();
+        if let Some(test) = request.downgrade_version_test {
+            let version = etcd::parse_version(&test.version).unwrap_or_default();
+            let version = version.max(DOWNGRADE_TEST_SINCE);
+            self.versions.push((entry.index, version));
+        }
     }
 }

@@ -43,6 +43,10 @@ pub struct Command {
     pub run: Option<Run>,
     /// The arguments of a command that takes exactly one of these; empty for any arguments.
     pub one_of: &'static [&'static str],
+    /// Whether it takes exactly one argument, of any kind.
+    pub takes_one: bool,
+    /// Flags that must be given.
+    pub required: &'static [&'static str],
 }
 
 impl Command {
@@ -58,6 +62,8 @@ impl Command {
         children: &[],
         run: None,
         one_of: &[],
+        takes_one: false,
+        required: &[],
     };
 
     /// The first word of the usage line.

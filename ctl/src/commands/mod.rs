@@ -14,6 +14,7 @@ mod member;
 mod password;
 mod setup;
 mod snapshot;
+mod snapshot_files;
 mod snapshot_restore;
 mod snapshot_save;
 mod txn;
@@ -78,11 +79,11 @@ pub static UTILITY_ROOT: Command = Command {
     short: "An administrative command line tool for etcd3.",
     persistent: &snapshot::UTILITY_FLAGS,
     children: &[
-        &snapshot::DEFRAG,
+        &snapshot_files::DEFRAG,
         &snapshot::SNAPSHOT_FILES,
         &utility::VERSION_COMMAND,
-        &snapshot::HASH_KV,
-        &snapshot::MIGRATE,
+        &snapshot_files::HASH_KV,
+        &snapshot_files::MIGRATE,
         &utility::COMPLETION,
         &snapshot::HELP,
     ],

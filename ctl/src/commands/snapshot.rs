@@ -1,8 +1,8 @@
-//! `snapshot save|status|restore`, and what else etcdutl has.
+//! `snapshot save|status|restore`, and what etcdutl has of its own but work on files.
 
 use super::snapshot_restore::RESTORE;
 use super::snapshot_save::SAVE;
-use super::{UTILITY_ROOT, group, not_there_yet};
+use super::{UTILITY_ROOT, group};
 use crate::cli::{Call, Command, Flag, Kind, find, help_text};
 use crate::outcome::{Exit, code};
 use crate::print::{Format, emit, snapshot_status};
@@ -63,50 +63,6 @@ pub static UTILITY_FLAGS: [Flag; 2] = [
     .letter('w'),
 ];
 
-/// `defrag` of etcdutl.
-pub static DEFRAG: Command = Command {
-    usage: "defrag",
-    short: "Defragments the storage of the etcd",
-    flags: &[DATA_DIR],
-    run: Some(|_| Box::pin(async { Err(not_there_yet("defrag of a data directory")) })),
-    ..Command::EMPTY
-};
-
-/// `hashkv` of etcdutl.
-pub static HASH_KV: Command = Command {
-    usage: "hashkv <filename>",
-    short: "Prints the KV history hash of a given file",
-    flags: &[Flag::int(
-        "rev",
-        "maximum revision to hash (default: latest revision)",
-    )],
-    run: Some(|_| Box::pin(async { Err(not_there_yet("hashkv of a file")) })),
-    ..Command::EMPTY
-};
-
-/// `migrate` of etcdutl.
-pub static MIGRATE: Command = Command {
-    usage: "migrate",
-    short: "Migrates schema of etcd data dir files to make them compatible with different etcd \
-            version",
-    flags: &[
-        DATA_DIR,
-        Flag::off(
-            "force",
-            "Ignore migration failure and forcefully override storage version. Not recommended.",
-        ),
-        Flag::text(
-            "target-version",
-            "",
-            "Target etcd version to migrate contents of data dir, as \"X.Y\". Minimal value 3.5.",
-        ),
-    ],
-    run: Some(|_| Box::pin(async { Err(not_there_yet("migrate")) })),
-    ..Command::EMPTY
-};
-
-const DATA_DIR: Flag = Flag::text("data-dir", "", "Path to the etcd data dir");
-
 /// `help` of etcdutl.
 pub static HELP: Command = Command {
     usage: "help [command]",
@@ -128,15 +84,26 @@ fn status(call: &Call) -> Result<(), Exit> {
         let text = "snapshot status requires exactly one argument";
         return Err(Exit::bad_arguments(text));
     };
-    let format = Format::parse(&call.flags.text("write-out"))
-        .ok_or_else(|| Exit::new(code::BAD_FEATURE, "unsupported output format"))?;
     let path = Path::new(OsStr::from_bytes(name));
-    if let Err(error) = std::fs::metadata(path) {
-        return Err(Exit::error(io_text("stat", path, &error)));
-    }
+    check_there(path).map_err(Exit::error)?;
+    let format = format_of(call)?;
     let status = File::open(path).and_then(|file| Status::of(&file));
     let status = status.map_err(|error| Exit::error(text_of(&error)))?;
     emit(snapshot_status(&status, format)?.as_bytes())
+}
+
+/// The output format that was asked for.
+pub fn format_of(call: &Call) -> Result<Format, Exit> {
+    Format::parse(&call.flags.text("write-out"))
+        .ok_or_else(|| Exit::new(code::BAD_FEATURE, "unsupported output format"))
+}
+
+/// Looks whether there is such a file, in etcdutl's words when there is none.
+pub fn check_there(path: &Path) -> Result<(), String> {
+    let there = std::fs::metadata(path);
+    there
+        .map(drop)
+        .map_err(|error| io_text("stat", path, &error))
 }
 
 /// What is said of a file that cannot be used.

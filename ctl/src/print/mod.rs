@@ -9,7 +9,7 @@ mod snapshot;
 mod table;
 
 pub use simple::event_name;
-pub use snapshot::snapshot_status;
+pub use snapshot::{snapshot_hash, snapshot_status};
 
 use crate::outcome::{Exit, code};
 use bytes::Bytes;

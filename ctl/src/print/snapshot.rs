@@ -1,10 +1,10 @@
-//! The status of a snapshot file.
+//! The status and the hash of a snapshot file.
 
 use super::rows::Rows;
 use super::{Format, table};
 use crate::go::format_bytes;
 use crate::outcome::{Exit, code};
-use quorate_snapshot::Status;
+use quorate_snapshot::{HashKv, Status};
 
 /// A file's status in `format`, as etcdutl prints it.
 ///
@@ -40,9 +40,42 @@ pub fn snapshot_status(status: &Status, format: Format) -> Result<String, Exit> 
             "{{\"hash\":{hash},\"revision\":{revision},\"totalKey\":{total_keys},\
              \"totalSize\":{total_bytes},\"version\":\"{version}\"}}\n"
         ),
-        Format::Protobuf => {
-            let text = "protobuf not supported as output format";
-            return Err(Exit::new(code::BAD_FEATURE, text));
-        }
+        Format::Protobuf => return Err(no_protobuf()),
     })
+}
+
+/// The hash of a file's records in `format`, as etcdutl prints it.
+///
+/// # Errors
+/// When there is no such format for it.
+pub fn snapshot_hash(found: &HashKv, format: Format) -> Result<String, Exit> {
+    let HashKv {
+        hash,
+        revision,
+        compacted,
+    } = found;
+    let cells = vec![
+        hash.to_string(),
+        revision.to_string(),
+        compacted.to_string(),
+    ];
+    Ok(match format {
+        Format::Simple => cells.join(", ") + "\n",
+        Format::Table => table::draw(&Rows {
+            headings: &["hash", "hash revision", "compact revision"],
+            rows: vec![cells],
+        }),
+        Format::Fields => format!(
+            "\"Hash\" : {hash}\n\"Hash revision\" : {revision}\n\
+             \"Compact revision\" : {compacted}\n"
+        ),
+        Format::Json => format!(
+            "{{\"hash\":{hash},\"hashRevision\":{revision},\"compactRevision\":{compacted}}}\n"
+        ),
+        Format::Protobuf => return Err(no_protobuf()),
+    })
+}
+
+fn no_protobuf() -> Exit {
+    Exit::new(code::BAD_FEATURE, "protobuf not supported as output format")
 }
