@@ -7,8 +7,12 @@
 //! api: the kinds        status: what users read
 //! ```
 
+pub mod act;
 pub mod api;
+pub mod config;
+pub mod controller;
 pub mod members;
 pub mod model;
 pub mod objects;
+pub mod observe;
 pub mod plan;

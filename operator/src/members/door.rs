@@ -84,7 +84,7 @@ impl Door {
         let answer = self.ask(self.client.read(request, call)).await?;
         let listed = |member: pb::Member| ListedMember {
             id: member.id,
-            name: name_of(&member),
+            name: host_label(&member),
             learner: member.is_learner,
         };
         Ok(Listed {
@@ -222,7 +222,7 @@ impl Door {
 }
 
 /// The name of a member, out of its peer URL: that of its Pod, whether or not it ever started.
-fn name_of(member: &pb::Member) -> String {
+pub fn host_label(member: &pb::Member) -> String {
     let first = member.peer_ur_ls.first().map_or("", String::as_str);
     let host = first.split_once("://").map_or(first, |(_, rest)| rest);
     let label = host.split(['.', ':', '/']).next().unwrap_or_default();
@@ -251,13 +251,13 @@ mod tests {
     #[test]
     fn a_member_is_named_by_its_peer_url() {
         let named = |url: &str| {
-            name_of(&pb::Member {
+            host_label(&pb::Member {
                 peer_ur_ls: vec![url.to_owned()],
                 ..pb::Member::default()
             })
         };
         assert_eq!(named("https://db-x1.db-peer.ns.svc:2380"), "db-x1");
         assert_eq!(named("http://db-x1:2380"), "db-x1");
-        assert_eq!(name_of(&pb::Member::default()), "");
+        assert_eq!(host_label(&pb::Member::default()), "");
     }
 }

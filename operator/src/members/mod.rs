@@ -6,7 +6,7 @@ mod door;
 mod sidecar;
 
 pub use credentials::{Credentials, Identity};
-pub use door::{CALL_TIMEOUT, Door, Reach};
+pub use door::{CALL_TIMEOUT, Door, Reach, host_label};
 pub use sidecar::{Sidecar, SidecarError};
 
 /// The port of etcd's API.

@@ -1,0 +1,124 @@
+//! What every pass needs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use parking_lot::Mutex;
+
+use super::Metrics;
+use crate::api::FIELD_MANAGER;
+use crate::members::Credentials;
+
+/// After how long it is looked again which optional kinds exist.
+const KINDS_TTL: Duration = Duration::from_secs(30);
+
+/// Which kinds exist in the Kubernetes at hand that Kubernetes itself does not bring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// `monitoring.coreos.com/v1` PodMonitor.
+    pub pod_monitor: bool,
+    /// `monitoring.coreos.com/v1` ServiceMonitor.
+    pub service_monitor: bool,
+    /// `monitoring.coreos.com/v1` PrometheusRule.
+    pub prometheus_rule: bool,
+    /// `cert-manager.io/v1` Certificate.
+    pub certificate: bool,
+}
+
+/// What every pass needs.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What is told of clusters.
+    pub recorder: Recorder,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    run_dir: PathBuf,
+    kinds: Mutex<Option<(Instant, Kinds)>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Begins with nothing known.
+    #[must_use]
+    pub fn new(client: Client, instance: String, run_dir: PathBuf, metrics: Arc<Metrics>) -> Self {
+        let reporter = Reporter {
+            controller: FIELD_MANAGER.to_owned(),
+            instance: Some(instance),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            metrics,
+            run_dir,
+            kinds: Mutex::new(None),
+        }
+    }
+
+    /// The certificates of a cluster.
+    #[must_use]
+    pub fn credentials(&self, namespace: &str, cluster: &str) -> Credentials {
+        Credentials::new(&self.run_dir, namespace, cluster)
+    }
+
+    /// Which optional kinds exist; asked anew after a while, because they may come later.
+    pub async fn kinds(&self) -> Kinds {
+        if let Some((asked, kinds)) = *self.kinds.lock()
+            && asked.elapsed() < KINDS_TTL
+        {
+            return kinds;
+        }
+        let monitoring = self.kinds_of("monitoring.coreos.com/v1").await;
+        let certificates = self.kinds_of("cert-manager.io/v1").await;
+        let kinds = Kinds {
+            pod_monitor: monitoring.iter().any(|kind| kind == "PodMonitor"),
+            service_monitor: monitoring.iter().any(|kind| kind == "ServiceMonitor"),
+            prometheus_rule: monitoring.iter().any(|kind| kind == "PrometheusRule"),
+            certificate: certificates.iter().any(|kind| kind == "Certificate"),
+        };
+        *self.kinds.lock() = Some((Instant::now(), kinds));
+        kinds
+    }
+
+    /// The kinds of a group; none when there is no such group.
+    async fn kinds_of(&self, group_version: &str) -> Vec<String> {
+        match self.client.list_api_group_resources(group_version).await {
+            Ok(list) => list.resources.into_iter().map(|found| found.kind).collect(),
+            Err(error) => {
+                tracing::debug!(group_version, %error, "no such kinds");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tells something of an object. An Event that cannot be written is logged: it must not stop
+    /// the work.
+    pub async fn tell<K>(&self, object: &K, warning: bool, reason: &str, action: &str, note: &str)
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let event = Event {
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(1000).collect()),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let reference = object.object_ref(&());
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, reason, "an Event could not be written");
+        }
+    }
+}
