@@ -13,14 +13,21 @@ VERSITYGW_VERSION := 1.8.0
 export QUORATE_S3_BIN_DIR ?= $(CACHE)/versitygw-$(VERSITYGW_VERSION)
 KUBERNETES_VERSION := 1.34.1
 export QUORATE_KUBERNETES_BIN_DIR ?= $(CACHE)/kubernetes-$(KUBERNETES_VERSION)
+HELM_VERSION := 3.22.0
+export QUORATE_HELM_BIN_DIR ?= $(CACHE)/helm-$(HELM_VERSION)
+COREDNS_VERSION := 1.15.0
+export QUORATE_COREDNS_BIN_DIR ?= $(CACHE)/coredns-$(COREDNS_VERSION)
+PROMETHEUS_OPERATOR_VERSION := 0.85.0
+export QUORATE_PROMETHEUS_OPERATOR_BIN_DIR ?= $(CACHE)/prometheus-operator-$(PROMETHEUS_OPERATOR_VERSION)
+export QUORATE_IMAGES_DIR ?= $(CACHE)/images
 CARGO_DENY := $(CACHE)/cargo-deny/bin/cargo-deny
 DATA ?= quorate-data
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-3 build test e2e verify fix bench setup
+.PHONY: help run run-3 run-kubernetes build images e2e-images manifests test e2e verify fix bench setup
 
 help: ## what can be made
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(ROCKSDB_LIB_DIR)/librocksdb.a:
 	@scripts/setup.sh build
@@ -44,20 +51,43 @@ $(QUORATE_ETCD_BIN_DIR)/.done: e2e/etcd/go.mod e2e/etcd/go.sum e2e/etcd/pages/ma
 	@scripts/setup.sh etcd $(QUORATE_ETCD_BIN_DIR)
 	@touch $@
 
-# A real S3 server, which tests of backups store to, from the Go module proxy.
-$(QUORATE_S3_BIN_DIR)/.done: e2e/s3/go.mod e2e/s3/go.sum
-	@scripts/setup.sh s3 $(QUORATE_S3_BIN_DIR)
-	@touch $@
-
-# A real Kubernetes control plane, which a test runs on Quorate, from the Go module proxy.
+# A real Kubernetes, which tests run on Quorate and Quorate on it, from the Go module proxy.
 $(QUORATE_KUBERNETES_BIN_DIR)/.done: e2e/kubernetes/go.mod e2e/kubernetes/go.sum
 	@scripts/setup.sh kubernetes $(QUORATE_KUBERNETES_BIN_DIR)
 	@touch $@
 
+# What goes with it: helm, the name server, an S3 server, the operator of Prometheus.
+define go_tool
+$(1)/.done: e2e/$(2)/go.mod e2e/$(2)/go.sum
+	@scripts/setup.sh $(2) $(1)
+	@touch $$@
+endef
+$(eval $(call go_tool,$(QUORATE_HELM_BIN_DIR),helm))
+$(eval $(call go_tool,$(QUORATE_COREDNS_BIN_DIR),coredns))
+$(eval $(call go_tool,$(QUORATE_S3_BIN_DIR),s3))
+$(eval $(call go_tool,$(QUORATE_PROMETHEUS_OPERATOR_BIN_DIR),prometheus-operator))
+HELM := $(QUORATE_HELM_BIN_DIR)/helm
+REAL_KUBERNETES := $(addsuffix /.done,$(QUORATE_KUBERNETES_BIN_DIR) $(QUORATE_HELM_BIN_DIR) \
+  $(QUORATE_COREDNS_BIN_DIR) $(QUORATE_S3_BIN_DIR) $(QUORATE_PROMETHEUS_OPERATOR_BIN_DIR))
+
+images: build ## container images as archives in QUORATE_IMAGES_DIR; by buildah, as root, with no network
+	@scripts/setup.sh node
+	scripts/images.sh $(QUORATE_IMAGES_DIR) quorate quorate-operator
+
+e2e-images: build $(QUORATE_COREDNS_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done
+	@scripts/setup.sh node
+	scripts/images.sh $(QUORATE_IMAGES_DIR) pause coredns s3 load
+
+run-kubernetes: $(QUORATE_ETCD_BIN_DIR)/.done $(REAL_KUBERNETES) images e2e-images ## a real Kubernetes on Quorate to play with, until Ctrl-D; as root
+	$(QUORATE_BIN_DIR)/quorate-e2e-kubernetes
+
+manifests: $(QUORATE_HELM_BIN_DIR)/.done ## write manifests/install.yaml from the chart
+	HELM=$(HELM) scripts/manifests.sh
+
 test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done ## all tests but the long ones
 	scripts/test.sh
 
-e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## the long tests: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes
+e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(REAL_KUBERNETES) images e2e-images ## the long tests, as root: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes
 	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e --features kubernetes
 
 $(CARGO_DENY):

@@ -2,10 +2,12 @@
 # Installs what is missing on a bare Debian or Ubuntu, and says what it does.
 #   setup.sh build       C++ compiler and libclang, for RocksDB and its bindings
 #   setup.sh rocksdb DIR RocksDB's static archive, built into DIR
-#   setup.sh s3 DIR      versitygw, an S3 server, built into DIR
 #   setup.sh etcd DIR    etcd, etcdctl, etcdutl and a tool that uses bbolt, built into DIR
 #   setup.sh kubernetes DIR
-#                        kube-apiserver, kube-controller-manager and kubectl, built into DIR
+#                        the programs of a Kubernetes, built into DIR
+#   setup.sh helm|coredns|s3|prometheus-operator DIR
+#                        the tool of that module of e2e/, built into DIR
+#   setup.sh node        containerd, runc, network plugins, buildah, Prometheus: for a real node
 #   setup.sh deny DIR    cargo-deny, installed into DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -76,29 +78,63 @@ setup_etcd() {
   "$directory/etcd" --version | sed -n 1p >&2
 }
 
-setup_s3() {
-  local directory=$1 go
-  mkdir -p "$directory"
-  go=$(go_command "$directory")
-  say "building versitygw with $go (a minute or two)"
-  (cd e2e/s3 && GOTOOLCHAIN=local "$go" build -trimpath -o "$directory/versitygw" \
-    github.com/versity/versitygw/cmd/versitygw)
-}
-
 setup_kubernetes() {
   local directory=$1 go version stamp=k8s.io/component-base/version
   mkdir -p "$directory"
   go=$(go_command "$directory")
   version=$(sed -n 's/^\(require\)\?[[:space:]]*k8s.io\/kubernetes \(v[0-9.]*\).*/\2/p' e2e/kubernetes/go.mod)
-  say "building Kubernetes $version with $go, once (six minutes on two idle cores)"
+  say "building Kubernetes $version with $go, once (eight minutes on two idle cores)"
   local minor=${version#v1.}
   # Without the stamp each program would call itself v0.0.0, which the others complain about.
   local flags="-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
-  for name in kube-apiserver kube-controller-manager kubectl; do
+  for name in kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy; do
     (cd e2e/kubernetes && GOTOOLCHAIN=local nice -n 10 "$go" build -trimpath -ldflags "$flags" \
       -o "$directory/$name" "k8s.io/kubernetes/cmd/$name")
   done
   "$directory/kube-apiserver" --version >&2
+}
+
+# What helm's own build says: its version, and that of Kubernetes for charts that are not installed.
+helm_flags() {
+  local helm=helm.sh/helm/v3 package
+  echo "-X $helm/internal/version.version=v$1"
+  for package in pkg/chartutil pkg/lint/rules; do
+    echo "-X $helm/$package.k8sVersionMajor=1 -X $helm/$package.k8sVersionMinor=34"
+  done
+}
+
+# The one tool of a module of e2e/: named by its go.mod, or the module itself. Static, so that it can be all of an image.
+setup_tool() {
+  local module=e2e/$1 directory=$2 go package name version flags="-s -w"
+  mkdir -p "$directory"
+  go=$(go_command "$directory")
+  package=$(sed -n 's/^tool //p' "$module/go.mod")
+  name=$(basename "${package:-$1}")
+  version=$(basename "$directory" | sed "s/^$1-//")
+  [ "$1" != helm ] || flags="$flags $(helm_flags "$version" | tr '\n' ' ')"
+  say "building $name of $module with $go, once (a minute to three)"
+  (cd "$module" && CGO_ENABLED=0 GOTOOLCHAIN=local nice -n 10 "$go" build -trimpath -ldflags "$flags" \
+    -o "$directory/$name" "${package:-.}")
+  if [ "$1" = prometheus-operator ]; then
+    # Its custom resource definitions lie in the module's own files.
+    local source
+    source=$(cd "$module" && "$go" list -m -f '{{.Dir}}' github.com/prometheus-operator/prometheus-operator)
+    mkdir -p "$directory/crds"
+    install -m 0644 "$source"/example/prometheus-operator-crd/*_{servicemonitors,podmonitors,prometheusrules,prometheuses}.yaml \
+      "$directory/crds/"
+  fi
+}
+
+setup_node() {
+  local missing=() program package
+  for pair in containerd=containerd runc=runc iptables=iptables conntrack=conntrack buildah=buildah \
+    ip=iproute2 nsenter=util-linux prometheus=prometheus; do
+    program=${pair%=*} package=${pair#*=}
+    PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$package")
+  done
+  [ -x /usr/lib/cni/ptp ] || missing+=(containernetworking-plugins)
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  [ ${#missing[@]} = 0 ] || install "${missing[@]}"
 }
 
 setup_deny() {
@@ -111,11 +147,13 @@ case "${1:-}" in
   build) setup_build ;;
   rocksdb) setup_rocksdb "$2" ;;
   etcd) setup_etcd "$2" ;;
-  s3) setup_s3 "$2" ;;
   kubernetes) setup_kubernetes "$2" ;;
+  helm | coredns | s3 | prometheus-operator) setup_tool "$1" "$2" ;;
+  node) setup_node ;;
   deny) setup_deny "$2" ;;
   *)
-    say "usage: setup.sh build | rocksdb DIR | etcd DIR | s3 DIR | kubernetes DIR | deny DIR"
+    say "usage: setup.sh build | rocksdb DIR | etcd DIR | kubernetes DIR | helm DIR | coredns DIR | s3 DIR |"
+    say "  prometheus-operator DIR | node | deny DIR"
     exit 2
     ;;
 esac

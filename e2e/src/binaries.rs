@@ -75,7 +75,7 @@ pub fn bbolt_pages() -> Result<PathBuf> {
     etcd_program("bbolt-pages")
 }
 
-/// The path of kube-apiserver, kube-controller-manager or kubectl, release 1.34.1.
+/// The path of a program of Kubernetes, release 1.34.1.
 ///
 /// # Errors
 /// When it is not there; the message says how to build it.
@@ -91,26 +91,88 @@ pub fn s3_program() -> Result<PathBuf> {
     cached_program("QUORATE_S3_BIN_DIR", "versitygw-1.8.0", "versitygw")
 }
 
+/// The path of helm, release 3.22.0.
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn helm_program() -> Result<PathBuf> {
+    cached_program("QUORATE_HELM_BIN_DIR", "helm-3.22.0", "helm")
+}
+
+/// The path of prometheus-operator, release 0.85.0.
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn prometheus_operator() -> Result<PathBuf> {
+    let (variable, release) = PROMETHEUS_OPERATOR;
+    cached_program(variable, release, "operator")
+}
+
+/// The files with the custom resource definitions of prometheus-operator.
+///
+/// # Errors
+/// When they are not there; the message says how to get them.
+pub fn prometheus_definitions() -> Result<Vec<PathBuf>> {
+    let (variable, release) = PROMETHEUS_OPERATOR;
+    let folder = cached_folder(variable, release)?.join("crds");
+    let entries = std::fs::read_dir(&folder)
+        .with_context(|| format!("{}: `make e2e` puts files there", folder.display()))?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    paths.collect()
+}
+
+/// The variable that names its folder, and the folder's name in the cache.
+const PROMETHEUS_OPERATOR: (&str, &str) = (
+    "QUORATE_PROMETHEUS_OPERATOR_BIN_DIR",
+    "prometheus-operator-0.85.0",
+);
+
+/// The archives of container images that a real node of the tests needs.
+///
+/// # Errors
+/// When there are none; the message says how to make them.
+pub fn image_archives() -> Result<Vec<PathBuf>> {
+    let folder = cached_folder("QUORATE_IMAGES_DIR", "images")?;
+    let mut found = Vec::new();
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(&folder)? {
+            found.push(entry?.path());
+        }
+    }
+    found.retain(|path| path.extension().is_some_and(|end| end == "tar"));
+    found.sort();
+    ensure!(
+        !found.is_empty(),
+        "no images are in {}: `make images e2e-images` builds them, or set QUORATE_IMAGES_DIR",
+        folder.display()
+    );
+    Ok(found)
+}
+
 fn etcd_program(name: &str) -> Result<PathBuf> {
     cached_program("QUORATE_ETCD_BIN_DIR", "etcd-3.7.3", name)
 }
 
 /// A program of others, in the folder that a variable names or in the cache.
 fn cached_program(variable: &str, release: &str, name: &str) -> Result<PathBuf> {
-    let folder = match std::env::var_os(variable) {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let home = std::env::var_os("HOME").context("HOME is not set")?;
-            PathBuf::from(home).join(".cache/quorate").join(release)
-        }
-    };
-    let program = folder.join(name);
+    let program = cached_folder(variable, release)?.join(name);
     ensure!(
         program.is_file(),
-        "the real {name} of {release} is not at {}: `make test` builds it, or set {variable}",
+        "the real {name} of {release} is not at {}: `make e2e` builds it, or set {variable}",
         program.display()
     );
     Ok(program)
+}
+
+/// The folder that a variable names, or one in the cache.
+fn cached_folder(variable: &str, name: &str) -> Result<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => {
+            let home = std::env::var_os("HOME").context("HOME is not set")?;
+            Ok(PathBuf::from(home).join(".cache/quorate").join(name))
+        }
+    }
 }
 
 /// Cargo tells a test its own package's programs only, so ours are found beside the running test.

@@ -2,6 +2,7 @@
 //! a store that speaks etcd's protocol. No root and no kubelet are needed; all is on loopback.
 
 pub mod objects;
+pub mod real;
 pub mod rest;
 pub mod watching;
 
