@@ -176,7 +176,10 @@ fn cached_folder(variable: &str, name: &str) -> Result<PathBuf> {
 }
 
 /// Cargo tells a test its own package's programs only, so ours are found beside the running test.
-fn our_program(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not there; the message says how to build it.
+pub fn our_program(name: &str) -> Result<PathBuf> {
     let folder = match std::env::var_os("QUORATE_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => {

@@ -132,6 +132,14 @@ impl ControlPlane {
     /// # Errors
     /// When a program is missing or does not become ready.
     pub async fn start(urls: &str, store: &Files) -> Result<Self> {
+        Self::start_with(urls, store, &[]).await
+    }
+
+    /// The same with further flags of the API server; the last flag of a name counts.
+    ///
+    /// # Errors
+    /// When a program is missing or does not become ready.
+    pub async fn start_with(urls: &str, store: &Files, more: &[String]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("quorate-k8s-").tempdir()?;
         let authority = Authority::new(dir.path(), "ca")?;
         let users = Users {
@@ -140,7 +148,7 @@ impl ControlPlane {
         };
         let port = free_port()?;
         let flags = api_server_flags(dir.path(), &authority, &users, port)?;
-        let flags = [flags, store_flags(urls, store)].concat();
+        let flags = [flags, store_flags(urls, store), more.to_vec()].concat();
         let started = Instant::now();
         let mut api_server = Program::start("kube-apiserver", dir.path(), &flags)?;
         let rest = Rest::new(port, &authority.file, &users.administrator)?;
@@ -163,6 +171,11 @@ impl ControlPlane {
             started_in,
             dir,
         })
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// Runs kubectl as the administrator; gives back what it printed.

@@ -11,6 +11,7 @@ pub mod check_watch;
 pub mod cli;
 pub mod cluster;
 pub mod history;
+pub mod kubelet;
 pub mod kubernetes;
 pub mod members;
 pub mod player;
