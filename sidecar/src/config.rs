@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_client::TlsConfig;
 use quorate_tls::{Allowed, Options};
@@ -184,7 +185,7 @@ pub struct ServeFlags {
     #[arg(long, env = "QUORATE_LISTEN_METRICS")]
     pub listen_metrics: Option<SocketAddr>,
     /// Serves the API over plain HTTP to everybody: for clusters without TLS
-    #[arg(long, env = "QUORATE_INSECURE_HTTP")]
+    #[arg(long, env = "QUORATE_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
     pub insecure_http: bool,
     /// Certificate of the API
     #[arg(

@@ -10,12 +10,14 @@
 //! object is written under its final name at once: nothing is copied or renamed, which in S3 is
 //! not possible in one request above 5 GiB.
 
+mod journal;
 mod take;
 
 use std::sync::Arc;
 
 use quorate_sidecar::wire::{Artifact, BackupRequest, BackupState, DeleteRequest, Phase};
 
+pub use self::journal::Journal;
 pub use self::take::Taking;
 use crate::failure::{Failure, Reason};
 use crate::store::{Mounts, Place};

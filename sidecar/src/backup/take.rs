@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use quorate_sidecar::wire::{Artifact, BackupRequest, BackupState, Phase};
 use quorate_snapshot::{Scan, Scanned};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Mutex;
 
+use super::journal::Journal;
 use super::{OBJECT_SUFFIX, manifest_key};
 
 use crate::failure::{Failure, Reason};
@@ -30,6 +32,8 @@ pub struct Taking {
     /// The member's name.
     pub name: String,
     pub metrics: Metrics,
+    /// Held while a backup is taken, and while what earlier ones left is removed.
+    pub journal: Mutex<Journal>,
 }
 
 /// What was read while it was sent on.
@@ -49,7 +53,15 @@ impl Taking {
         running: Running<BackupState>,
     ) -> Result<BackupState, Failure> {
         let started = Instant::now();
-        let taken = self.take(&request, &running).await;
+        let cleaned = async {
+            let mut journal = self.journal.lock().await;
+            journal.clean(&self.mounts).await;
+            Ok(journal)
+        };
+        let taken = match unless_cancelled(&running, cleaned).await {
+            Ok(mut journal) => self.take(&request, &running, &mut journal).await,
+            Err(failure) => Err(failure),
+        };
         self.metrics.backup_ended(&taken, started.elapsed());
         match taken {
             Ok(artifact) => {
@@ -78,6 +90,7 @@ impl Taking {
         &self,
         request: &BackupRequest,
         running: &Running<BackupState>,
+        journal: &mut Journal,
     ) -> Result<Artifact, Failure> {
         let started_at = Timestamp::now();
         let place = Place::open(&request.store, &self.mounts)?;
@@ -86,7 +99,12 @@ impl Taking {
         let (status, mut snapshot) = unless_cancelled(running, begun).await?;
         let key = format!("{}-{}{OBJECT_SUFFIX}", request.key, snapshot.revision);
         let key = place.key(&key);
-        let sent = self.send(&place, &key, &mut snapshot, running).await?;
+        let open = Open {
+            request,
+            place: &place,
+            key: &key,
+        };
+        let sent = open.send(&mut snapshot, running, journal).await?;
         let cluster_id = status.header.as_ref().map_or(0, |header| header.cluster_id);
         let artifact = Artifact {
             uri: place.uri(&key),
@@ -105,20 +123,36 @@ impl Taking {
             finished_at: Timestamp::now().to_string(),
             key,
         };
-        let counted = self.count(&place, &artifact, running).await;
-        if counted.is_err() {
-            self.forget(&place, &artifact.key).await;
+        match count(&place, &artifact, running).await {
+            Ok(()) => {
+                // Left in the journal, it is looked at again, and found to be a backup.
+                if let Err(failure) = journal.remove(&artifact.key) {
+                    tracing::warn!(%failure, "the journal of uploads cannot be written");
+                }
+                Ok(artifact)
+            }
+            Err(failure) => {
+                journal.clean(&self.mounts).await;
+                Err(failure)
+            }
         }
-        counted.map(|()| artifact)
     }
+}
 
+/// A backup whose object has its key.
+struct Open<'a> {
+    request: &'a BackupRequest,
+    place: &'a Place,
+    key: &'a str,
+}
+
+impl Open<'_> {
     /// Sends the snapshot to the store, under its final key.
     async fn send(
         &self,
-        place: &Place,
-        key: &str,
         snapshot: &mut Snapshot,
         running: &Running<BackupState>,
+        journal: &mut Journal,
     ) -> Result<Sent, Failure> {
         let first = unless_cancelled(running, snapshot.next()).await?;
         let first = first.ok_or_else(|| {
@@ -127,58 +161,57 @@ impl Taking {
         let total_bytes = first.remaining_bytes + first.bytes.len() as u64;
         let part_bytes = total_bytes.div_ceil(PARTS_MAX).max(PART_BYTES_MIN);
         let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
-        let mut upload = place.upload(key, part_bytes).await?;
+        // A file is there from the first moment, a bucket's upload has its ID only afterwards.
+        journal.add(&self.request.store, self.key, None)?;
+        let mut upload = self.place.upload(self.key, part_bytes).await?;
+        journal.add(&self.request.store, self.key, upload.id())?;
         let sending = async {
             let scanned = stream(first.bytes, snapshot, &mut upload, running).await?;
             check(&scanned, snapshot)?;
             Ok(scanned)
         };
-        let scanned = match unless_cancelled(running, sending).await {
-            Ok(scanned) => scanned,
-            Err(failure) => {
-                upload.abort().await;
-                return Err(failure);
-            }
+        let sent = match unless_cancelled(running, sending).await {
+            Ok(scanned) => upload
+                .finish()
+                .await
+                .map(|uploaded| Sent { scanned, uploaded }),
+            Err(failure) => Err(failure),
         };
-        match upload.finish().await {
-            Ok(uploaded) => Ok(Sent { scanned, uploaded }),
-            Err(failure) => {
-                upload.abort().await;
-                // The answer may be what was lost, and the object be there.
-                self.forget(place, key).await;
-                Err(failure)
+        if sent.is_err() {
+            // What cannot be removed now stays in the journal. It does not count as a backup.
+            match upload.abort().await {
+                Ok(()) => journal.forget(self.place, self.key).await,
+                Err(failure) => {
+                    let key = self.key;
+                    tracing::warn!(key, %failure, "parts of an unfinished upload are left");
+                }
             }
         }
+        sent
     }
+}
 
-    /// Writes the manifest: from here on it is a backup.
-    async fn count(
-        &self,
-        place: &Place,
-        artifact: &Artifact,
-        running: &Running<BackupState>,
-    ) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(artifact);
-        let mut text = text.map_err(|error| Failure::internal(error.to_string()))?;
-        text.push(b'\n');
-        if running.cancel.is_cancelled() {
-            return Err(cancelled());
-        }
-        let key = manifest_key(&artifact.key)?;
-        let written = place.put(&key, Bytes::from(text)).await;
-        if written.is_err() {
-            self.forget(place, &key).await;
-        }
-        written
+/// Writes the manifest: from here on it is a backup.
+async fn count(
+    place: &Place,
+    artifact: &Artifact,
+    running: &Running<BackupState>,
+) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(artifact);
+    let mut text = text.map_err(|error| Failure::internal(error.to_string()))?;
+    text.push(b'\n');
+    if running.cancel.is_cancelled() {
+        return Err(cancelled());
     }
-
-    /// Deletes what does not count as a backup. What stays there still does not.
-    async fn forget(&self, place: &Place, key: &str) {
-        if let Err(failure) = place.delete(key).await {
-            let uri = place.uri(key);
-            tracing::warn!(uri, %failure, "an object that is no backup is left");
-        }
+    let key = manifest_key(&artifact.key)?;
+    let written = place.put(&key, Bytes::from(text)).await;
+    if let Err(failure) = &written
+        && let Err(error) = place.delete(&key).await
+    {
+        // It may be there although the answer was lost; then it is a backup that nobody names.
+        tracing::warn!(key, %failure, %error, "a manifest may be left");
     }
+    written
 }
 
 /// Reads the snapshot to its end, and sends it on compressed.

@@ -11,16 +11,20 @@ mod errors;
 mod open;
 mod upload;
 
+use std::io;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::Stream;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use self::errors::Secrets;
 pub use self::open::Mounts;
+use self::upload::Parts;
 pub use self::upload::{Upload, Uploaded, hexadecimal};
 use crate::failure::{Failure, Reason};
 
@@ -31,10 +35,19 @@ const RANGE_BYTES: u64 = 8 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Place {
     store: Arc<dyn ObjectStore>,
+    uploads: Uploads,
     /// What a URI of it begins with.
     shown: String,
     prefix: Option<String>,
     secrets: Arc<Secrets>,
+}
+
+/// How objects are written that do not fit into one request.
+#[derive(Clone)]
+enum Uploads {
+    Bucket(Arc<dyn MultipartStore>),
+    /// Files below this folder.
+    Folder(PathBuf),
 }
 
 impl Place {
@@ -56,9 +69,39 @@ impl Place {
     /// # Errors
     /// The store refuses or does not answer.
     pub async fn upload(&self, key: &str, part_bytes: usize) -> Result<Upload, Failure> {
-        let upload = self.store.put_multipart(&parse(key)?).await;
-        let upload = upload.map_err(|error| self.failed("write", key, error))?;
-        Ok(Upload::new(upload, self.clone(), key, part_bytes))
+        let failed = |error| self.failed("write", key, error);
+        let parsed = parse(key)?;
+        let parts = match &self.uploads {
+            Uploads::Bucket(store) => Parts::Bucket {
+                store: Arc::clone(store),
+                id: store.create_multipart(&parsed).await.map_err(failed)?,
+                key: parsed,
+                sent: Vec::new(),
+            },
+            Uploads::Folder(_) => {
+                Parts::File(self.store.put_multipart(&parsed).await.map_err(failed)?)
+            }
+        };
+        Ok(Upload::new(parts, self.clone(), key, part_bytes))
+    }
+
+    /// Removes the parts of an upload to `key` that was neither finished nor aborted. `id` is
+    /// what [`Upload::id`] said.
+    ///
+    /// # Errors
+    /// The store refuses or does not answer.
+    pub async fn clean(&self, key: &str, id: Option<&str>) -> Result<(), Failure> {
+        let parsed = parse(key)?;
+        match (&self.uploads, id) {
+            (Uploads::Bucket(store), Some(id)) => {
+                match store.abort_multipart(&parsed, &id.to_owned()).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(self.failed("abort", key, error)),
+                }
+            }
+            (Uploads::Bucket(_), None) => Ok(()),
+            (Uploads::Folder(volume), _) => remove_parts(&volume.join(parsed.as_ref())),
+        }
     }
 
     /// Stores a small object.
@@ -125,6 +168,26 @@ impl Place {
     fn failed(&self, what: &str, key: &str, error: object_store::Error) -> Failure {
         errors::failure(&error, &format!("{what} {}", self.uri(key)), &self.secrets)
     }
+}
+
+/// Removes the files `path#1`, `path#2`, … in which object_store gathers parts of `path`.
+fn remove_parts(path: &Path) -> Result<(), Failure> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let begin = format!("{}#", name.to_string_lossy());
+    let failed = |error: io::Error| Failure::disk(folder.display(), &error);
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(&begin) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn parse(key: &str) -> Result<Key, Failure> {

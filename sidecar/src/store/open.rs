@@ -10,11 +10,12 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use quorate_sidecar::wire::{AzureStore, GcsStore, PvcStore, S3Store, Store};
 
-use super::Place;
 use super::errors::{Secrets, failure};
+use super::{Place, Uploads};
 use crate::failure::{Failure, Reason};
 
 const REGION: &str = "us-east-1";
@@ -61,8 +62,10 @@ impl Place {
         } else {
             return Err(Failure::internal("a checked store names no place"));
         };
+        let (opened, uploads) = opened;
         Ok(Self {
             store: opened,
+            uploads,
             shown,
             prefix: store.prefix.clone(),
             secrets: Arc::new(secrets),
@@ -70,7 +73,7 @@ impl Place {
     }
 }
 
-type Opened = Result<Arc<dyn ObjectStore>, Failure>;
+type Opened = Result<(Arc<dyn ObjectStore>, Uploads), Failure>;
 
 fn retries() -> RetryConfig {
     RetryConfig {
@@ -86,11 +89,16 @@ fn client() -> ClientOptions {
         .with_timeout(REQUEST_TIMEOUT)
 }
 
-fn built<S: ObjectStore>(store: object_store::Result<S>, secrets: &Secrets) -> Opened {
-    match store {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(failure(&error, "open the store", secrets)),
-    }
+fn bucket<S>(store: object_store::Result<S>, secrets: &Secrets) -> Opened
+where
+    S: ObjectStore + MultipartStore,
+{
+    let store = store.map_err(|error| failure(&error, "open the store", secrets))?;
+    let store = Arc::new(store);
+    Ok((
+        Arc::clone(&store) as Arc<dyn ObjectStore>,
+        Uploads::Bucket(store),
+    ))
 }
 
 fn open_s3(s3: &S3Store, mounts: &Mounts, secrets: &mut Secrets) -> Opened {
@@ -123,7 +131,7 @@ fn open_s3(s3: &S3Store, mounts: &Mounts, secrets: &mut Secrets) -> Opened {
         builder = builder.with_endpoint(endpoint);
         options = options.with_allow_http(endpoint.starts_with("http://"));
     }
-    built(builder.with_client_options(options).build(), secrets)
+    bucket(builder.with_client_options(options).build(), secrets)
 }
 
 fn trust(options: ClientOptions, pem: &str, secret: &str) -> Result<ClientOptions, Failure> {
@@ -149,7 +157,7 @@ fn open_gcs(gcs: &GcsStore, mounts: &Mounts, secrets: &mut Secrets) -> Opened {
         let key = Folder::of(mounts, name)?.need("service-account.json", secrets)?;
         builder = builder.with_service_account_key(key);
     }
-    built(builder.build(), secrets)
+    bucket(builder.build(), secrets)
 }
 
 fn open_azure(azure: &AzureStore, mounts: &Mounts, secrets: &mut Secrets) -> Opened {
@@ -165,7 +173,7 @@ fn open_azure(azure: &AzureStore, mounts: &Mounts, secrets: &mut Secrets) -> Ope
         .with_container_name(&azure.container)
         .with_retry(retries())
         .with_client_options(client());
-    built(builder.build(), secrets)
+    bucket(builder.build(), secrets)
 }
 
 /// Files are written under another name, synced, and renamed; then their folder is synced.
@@ -179,10 +187,9 @@ fn open_pvc(pvc: &PvcStore, mounts: &Mounts) -> Opened {
         return Err(Failure::new(Reason::NotFound, text));
     }
     let store = LocalFileSystem::new_with_prefix(&mounts.volume);
-    built(
-        store.map(|store| store.with_fsync(true)),
-        &Secrets::default(),
-    )
+    let store = store.map_err(|error| failure(&error, "open the volume", &Secrets::default()))?;
+    let volume = mounts.volume.clone();
+    Ok((Arc::new(store.with_fsync(true)), Uploads::Folder(volume)))
 }
 
 /// A mounted Secret.

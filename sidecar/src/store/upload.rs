@@ -1,20 +1,23 @@
 //! One object that is written as its bytes come: whole under its key, or not there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::MultipartUpload;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path as Key;
 use sha2::{Digest as _, Sha256};
 
 use super::Place;
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 
 /// How long the store may take to forget what was uploaded.
 const ABORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// An upload that is under way. [`Upload::finish`] or [`Upload::abort`] ends it.
 pub struct Upload {
-    parts: Box<dyn MultipartUpload>,
+    parts: Parts,
     place: Place,
     key: String,
     /// All parts but the last have this size, as some stores ask.
@@ -22,6 +25,61 @@ pub struct Upload {
     waiting: Vec<u8>,
     hash: Sha256,
     size: u64,
+}
+
+/// Where parts wait to become an object.
+pub(super) enum Parts {
+    /// In a bucket, under an ID, by which they are found again after a crash.
+    Bucket {
+        store: Arc<dyn MultipartStore>,
+        key: Key,
+        id: String,
+        sent: Vec<PartId>,
+    },
+    /// In a file with another name beside the one to be.
+    File(Box<dyn MultipartUpload>),
+}
+
+impl Parts {
+    async fn send(&mut self, part: Bytes) -> object_store::Result<()> {
+        match self {
+            Self::Bucket {
+                store,
+                key,
+                id,
+                sent,
+            } => {
+                let part = store.put_part(key, id, sent.len(), part.into()).await?;
+                sent.push(part);
+                Ok(())
+            }
+            Self::File(file) => file.put_part(part.into()).await,
+        }
+    }
+
+    async fn complete(&mut self) -> object_store::Result<()> {
+        let stored = match self {
+            Self::Bucket {
+                store,
+                key,
+                id,
+                sent,
+            } => {
+                let parts = std::mem::take(sent);
+                store.complete_multipart(key, id, parts).await?
+            }
+            Self::File(file) => file.complete().await?,
+        };
+        tracing::debug!(e_tag = ?stored.e_tag, "an upload is whole");
+        Ok(())
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        match self {
+            Self::Bucket { store, key, id, .. } => store.abort_multipart(key, id).await,
+            Self::File(file) => file.abort().await,
+        }
+    }
 }
 
 /// An object that is whole.
@@ -33,12 +91,7 @@ pub struct Uploaded {
 }
 
 impl Upload {
-    pub(super) fn new(
-        parts: Box<dyn MultipartUpload>,
-        place: Place,
-        key: &str,
-        part_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, place: Place, key: &str, part_bytes: usize) -> Self {
         Self {
             parts,
             place,
@@ -47,6 +100,14 @@ impl Upload {
             waiting: Vec::with_capacity(part_bytes),
             hash: Sha256::new(),
             size: 0,
+        }
+    }
+
+    /// By what its parts are found after a crash, where the store needs it.
+    pub fn id(&self) -> Option<&str> {
+        match &self.parts {
+            Parts::Bucket { id, .. } => Some(id),
+            Parts::File(_) => None,
         }
     }
 
@@ -70,7 +131,7 @@ impl Upload {
         let part = std::mem::take(&mut self.waiting);
         self.hash.update(&part);
         self.size += part.len() as u64;
-        let sent = self.parts.put_part(Bytes::from(part).into()).await;
+        let sent = self.parts.send(Bytes::from(part)).await;
         self.waiting.reserve_exact(self.part_bytes);
         sent.map_err(|error| self.place.failed("write", &self.key, error))
     }
@@ -84,8 +145,7 @@ impl Upload {
             self.send().await?;
         }
         let done = self.parts.complete().await;
-        let done = done.map_err(|error| self.place.failed("write", &self.key, error))?;
-        tracing::debug!(key = self.key, e_tag = ?done.e_tag, "uploaded");
+        done.map_err(|error| self.place.failed("write", &self.key, error))?;
         let digest = std::mem::take(&mut self.hash).finalize();
         Ok(Uploaded {
             size: self.size,
@@ -93,17 +153,19 @@ impl Upload {
         })
     }
 
-    /// Has the store forget the parts. What cannot be forgotten has no key, so it is no object;
-    /// it is told, and left to the bucket's lifecycle rule.
-    pub async fn abort(mut self) {
+    /// Has the store forget the parts. They have no key, so they are no object.
+    ///
+    /// # Errors
+    /// They may be left; [`Place::clean`] tries once more.
+    pub async fn abort(mut self) -> Result<(), Failure> {
         let key = &self.key;
         match tokio::time::timeout(ABORT_LIMIT, self.parts.abort()).await {
-            Ok(Ok(())) => tracing::info!(key, "removed the parts of an unfinished upload"),
-            Ok(Err(error)) => {
-                let failure = self.place.failed("abort", key, error);
-                tracing::warn!(key, %failure, "parts of an unfinished upload are left");
+            Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => Ok(()),
+            Ok(Err(error)) => Err(self.place.failed("abort", key, error)),
+            Err(_) => {
+                let text = format!("abort {}: no answer", self.place.uri(key));
+                Err(Failure::new(Reason::StoreUnreachable, text))
             }
-            Err(_) => tracing::warn!(key, "parts of an unfinished upload are left: no answer"),
         }
     }
 }
