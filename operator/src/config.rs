@@ -59,6 +59,13 @@ pub struct RunArgs {
     /// After how many seconds without renewal another replica takes over.
     #[arg(long, env = "QUORATE_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300))]
     pub lease_seconds: u64,
+    /// How many seconds a new authority is trusted everywhere before anything is issued by it:
+    /// kubelets bring changed Secrets to Pods within a minute or two.
+    #[arg(long, env = "QUORATE_CA_PROPAGATION_SECONDS", default_value_t = 300)]
+    pub ca_propagation_seconds: i64,
+    /// For how many seconds an authority that issues nothing any more is still trusted.
+    #[arg(long, env = "QUORATE_CA_RETIREMENT_SECONDS", default_value_t = 3600)]
+    pub ca_retirement_seconds: i64,
     /// How much is logged, in the words of RUST_LOG.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,

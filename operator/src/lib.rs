@@ -15,4 +15,5 @@ pub mod members;
 pub mod model;
 pub mod objects;
 pub mod observe;
+pub mod pki;
 pub mod plan;

@@ -89,7 +89,11 @@ impl Failure {
             Error::OtherDigest { .. } | Error::Damaged { .. } | Error::Content { .. } => {
                 Reason::HashMismatch
             }
-            Error::Order(_) | Error::NotEmpty { .. } | Error::Sink(_) => Reason::Internal,
+            Error::Order(_)
+            | Error::NotEmpty { .. }
+            | Error::Sink(_)
+            | Error::Compacted
+            | Error::Future => Reason::Internal,
             Error::Cluster(_) => Reason::BadRequest,
         };
         // The hashes as numbers would fill a line and tell nobody anything.

@@ -148,7 +148,11 @@ impl Material {
     }
 }
 
-fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+/// The certificates in PEM.
+///
+/// # Errors
+/// There is none.
+pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| Error::file(path, format!("tls: malformed PEM: {error}")))?;
@@ -190,7 +194,11 @@ fn seconds_since_end(leaf: &Leaf) -> Option<u64> {
     now.unwrap_or_default().as_secs().checked_sub(end + 1)
 }
 
-fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+/// The key in PEM.
+///
+/// # Errors
+/// There is none.
+pub fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     let reason = match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => return Ok(key),
         Err(pem::Error::NoItemsFound) => match CertificateDer::from_pem_slice(bytes) {
@@ -202,15 +210,38 @@ fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Erro
     Err(Error::file(path, reason))
 }
 
-/// A certificate and its key. Texts are those of Go's tls.X509KeyPair.
+/// A certificate and its key.
 fn pair(
     cert_file: &Path,
     key_file: &Path,
     contents: &Contents,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, Error> {
-    let certificates = certificates(cert_file, contents.of(cert_file))?;
-    let key = private_key(key_file, contents.of(key_file))?;
+    let files = (cert_file, key_file);
+    let bytes = (contents.of(cert_file), contents.of(key_file));
+    let (certified, leaf) = matched(files, bytes, provider)?;
+    if let Some(seconds) = seconds_since_end(&leaf) {
+        let reason = format!(
+            "x509: certificate has expired {} hours ago, at Unix time {}",
+            seconds / 3_600,
+            leaf.not_after
+        );
+        return Err(Error::file(cert_file, reason));
+    }
+    Ok(certified)
+}
+
+/// A certificate and the key that belongs to it. Texts are those of Go's tls.X509KeyPair.
+///
+/// # Errors
+/// What is wrong, with the file's name.
+pub fn matched(
+    (cert_file, key_file): (&Path, &Path),
+    (certificate, key): (&[u8], &[u8]),
+    provider: &CryptoProvider,
+) -> Result<(CertifiedKey, Leaf), Error> {
+    let certificates = certificates(cert_file, certificate)?;
+    let key = private_key(key_file, key)?;
     let first = certificates.first().expect("it is not empty");
     let leaf = Leaf::parse(first).map_err(|reason| Error::file(cert_file, reason))?;
     let signing = provider.key_provider.load_private_key(key).map_err(|_| {
@@ -221,27 +252,18 @@ fn pair(
     let certified = CertifiedKey::new(certificates, signing);
     match certified.keys_match() {
         // Some kinds of keys cannot tell their public half; a handshake will.
-        Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-        Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            return Err(Error::file(
-                key_file,
-                format!(
-                    "tls: private key does not match public key of {}",
-                    cert_file.display()
-                ),
-            ));
+        Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok((certified, leaf))
         }
-        Err(error) => return Err(Error::file(cert_file, format!("x509: {error}"))),
+        Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(Error::file(
+            key_file,
+            format!(
+                "tls: private key does not match public key of {}",
+                cert_file.display()
+            ),
+        )),
+        Err(error) => Err(Error::file(cert_file, format!("x509: {error}"))),
     }
-    if let Some(seconds) = seconds_since_end(&leaf) {
-        let reason = format!(
-            "x509: certificate has expired {} hours ago, at Unix time {}",
-            seconds / 3_600,
-            leaf.not_after
-        );
-        return Err(Error::file(cert_file, reason));
-    }
-    Ok(certified)
 }
 
 /// An error of the operating system in Go's words.

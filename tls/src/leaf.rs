@@ -10,16 +10,21 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// The part of a certificate that is judged here and not by webpki.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
+    /// The last of several.
     pub common_name: Option<String>,
+    /// Addresses that it is valid for.
     pub addresses: Vec<IpAddr>,
+    /// DNS names that it is valid for; the first label may be `*`.
     pub dns_names: Vec<String>,
     /// Big endian, without leading zeros.
     pub serial: Vec<u8>,
-    /// Seconds since 1970.
+    /// From when on it is valid, in seconds since 1970.
     pub not_before: i64,
+    /// Until when it is valid, in seconds since 1970.
     pub not_after: i64,
-    /// No extended key usage, or one that allows it.
+    /// A server may show it: no extended key usage, or one that allows it.
     pub may_serve: bool,
+    /// A client may show it: no extended key usage, or one that allows it.
     pub may_call: bool,
 }
 

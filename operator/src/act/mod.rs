@@ -32,6 +32,20 @@ pub enum ActError {
 }
 
 impl ActError {
+    /// Whether it passes by itself, and is no news: a learner that has not caught up, an object
+    /// that changed meanwhile.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Kubernetes(kube::Error::Api(status)) => status.code == 409,
+            Self::Member(quorate_client::Error::Refused { text, .. }) => {
+                text.contains("can only promote a learner member which is in sync with leader")
+                    || text.contains("unhealthy cluster")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether Kubernetes refuses because a quota is used up.
     #[must_use]
     pub fn quota(&self) -> Option<&str> {

@@ -26,6 +26,19 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 9] = [
+        Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::QuorumHealthy,
+        Self::Converged,
+        Self::BackupHealthy,
+        Self::TLSReady,
+        Self::StorageHealthy,
+        Self::ClusterIDConsistent,
+    ];
+
     /// The type's name in the API.
     #[must_use]
     pub fn name(self) -> String {

@@ -1,5 +1,10 @@
 //! The objects of `quorate.dev/v1alpha1`: what users write and what they read back.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of a kind repeat their types"
+)]
+
 mod backup;
 mod cluster;
 mod conditions;

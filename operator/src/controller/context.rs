@@ -1,9 +1,11 @@
 //! What every pass needs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use parking_lot::Mutex;
@@ -11,6 +13,8 @@ use parking_lot::Mutex;
 use super::Metrics;
 use crate::api::FIELD_MANAGER;
 use crate::members::Credentials;
+use crate::objects::Settings;
+use crate::pki::Timing;
 
 /// After how long it is looked again which optional kinds exist.
 const KINDS_TTL: Duration = Duration::from_secs(30);
@@ -28,6 +32,16 @@ pub struct Kinds {
     pub certificate: bool,
 }
 
+/// What is remembered of a cluster between passes. Nothing is lost with it: a new process only
+/// looks, and perhaps tries, once more.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Why the last action did not succeed.
+    pub failure: Option<String>,
+    /// When space was last made in the store.
+    pub space_freed: Option<Timestamp>,
+}
+
 /// What every pass needs.
 pub struct Context {
     /// The API server.
@@ -36,7 +50,12 @@ pub struct Context {
     pub recorder: Recorder,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What Pods are made with.
+    pub settings: Settings,
+    /// How long certificates take to be everywhere.
+    pub timing: Timing,
     run_dir: PathBuf,
+    memory: Mutex<BTreeMap<(String, String), Memory>>,
     kinds: Mutex<Option<(Instant, Kinds)>>,
 }
 
@@ -49,7 +68,14 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// Begins with nothing known.
     #[must_use]
-    pub fn new(client: Client, instance: String, run_dir: PathBuf, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        instance: String,
+        run_dir: PathBuf,
+        settings: Settings,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let reporter = Reporter {
             controller: FIELD_MANAGER.to_owned(),
             instance: Some(instance),
@@ -58,7 +84,10 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             metrics,
+            settings,
+            timing,
             run_dir,
+            memory: Mutex::default(),
             kinds: Mutex::new(None),
         }
     }
@@ -67,6 +96,29 @@ impl Context {
     #[must_use]
     pub fn credentials(&self, namespace: &str, cluster: &str) -> Credentials {
         Credentials::new(&self.run_dir, namespace, cluster)
+    }
+
+    /// What is remembered of a cluster.
+    #[must_use]
+    pub fn memory(&self, namespace: &str, cluster: &str) -> Memory {
+        let key = (namespace.to_owned(), cluster.to_owned());
+        self.memory.lock().get(&key).cloned().unwrap_or_default()
+    }
+
+    /// Remembers something of a cluster.
+    pub fn remember(&self, namespace: &str, cluster: &str, what: impl FnOnce(&mut Memory)) {
+        let key = (namespace.to_owned(), cluster.to_owned());
+        what(self.memory.lock().entry(key).or_default());
+    }
+
+    /// Forgets a cluster that is gone, its certificates too.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn forget(&self, namespace: &str, cluster: &str) -> std::io::Result<()> {
+        let key = (namespace.to_owned(), cluster.to_owned());
+        self.memory.lock().remove(&key);
+        self.credentials(namespace, cluster).remove()
     }
 
     /// Which optional kinds exist; asked anew after a while, because they may come later.

@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::api::ConditionType;
+
 /// The kind of object that a pass was about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PassLabels {
@@ -185,7 +187,7 @@ impl Metrics {
     }
 
     /// Forgets a cluster that is gone.
-    pub fn forget(&self, namespace: &str, cluster: &str, conditions: &[String]) {
+    pub fn forget(&self, namespace: &str, cluster: &str) {
         let labels = ClusterLabels {
             namespace: namespace.to_owned(),
             cluster: cluster.to_owned(),
@@ -199,11 +201,11 @@ impl Metrics {
         ] {
             family.remove(&labels);
         }
-        for condition in conditions {
+        for condition in ConditionType::ALL {
             self.conditions.remove(&ConditionLabels {
                 namespace: namespace.to_owned(),
                 cluster: cluster.to_owned(),
-                condition: condition.clone(),
+                condition: condition.name(),
             });
         }
     }

@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::ByteString;
 use quorate_client::TlsConfig;
 
 /// Which identity is shown.
@@ -46,11 +45,7 @@ impl Credentials {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn update(
-        &self,
-        identity: Identity,
-        data: &BTreeMap<String, ByteString>,
-    ) -> io::Result<()> {
+    pub fn update(&self, identity: Identity, data: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
         let folder = self.directory.join(identity.folder());
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -61,7 +56,7 @@ impl Credentials {
                 continue;
             };
             let path = folder.join(name);
-            if std::fs::read(&path).is_ok_and(|old| old == bytes.0) {
+            if std::fs::read(&path).is_ok_and(|old| old == *bytes) {
                 continue;
             }
             let part = folder.join(format!("{name}.part"));
@@ -71,7 +66,7 @@ impl Credentials {
                 .truncate(true)
                 .mode(0o600)
                 .open(&part)?;
-            io::Write::write_all(&mut file, &bytes.0)?;
+            io::Write::write_all(&mut file, bytes)?;
             std::fs::rename(&part, &path)?;
         }
         Ok(())

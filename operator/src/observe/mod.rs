@@ -4,13 +4,14 @@
 //! be done twice.
 
 mod assemble;
+mod circumstances;
 mod refusals;
 mod versions;
 mod views;
 mod voices;
 
 pub use assemble::{Circumstances, assemble, health_flip};
-pub use refusals::{Found, Needs, refusals};
+pub use circumstances::{Surroundings, surroundings};
 pub use versions::path_refusal;
 pub use views::{claim_view, node_lost, pod_view};
 pub use voices::{Heard, hear};

@@ -33,7 +33,7 @@ pub fn pod_view(pod: &Pod, node: Option<&Node>) -> PodView {
         ready_since: condition_since(pod, "Ready"),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         failed: matches!(phase, Some("Failed" | "Succeeded")),
-        gate_exit: init.iter().find_map(|status| gate_exit(status)),
+        gate_exit: init.iter().find_map(gate_exit),
         waiting: waiting(init.iter().chain(containers)).or_else(|| unschedulable(pod)),
         restarts: containers
             .iter()
