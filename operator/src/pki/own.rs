@@ -70,6 +70,10 @@ pub fn plan(
     for at in [announcement, retirement].into_iter().flatten() {
         plan.look_at(at, now);
     }
+    if plan.rotating {
+        let step = SignedDuration::from_secs(timing.propagation_seconds);
+        plan.look_at(now + step, now);
+    }
     Ok(plan)
 }
 
