@@ -17,3 +17,5 @@ pub mod objects;
 pub mod observe;
 pub mod pki;
 pub mod plan;
+pub mod schedule;
+pub mod status;

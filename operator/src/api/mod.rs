@@ -46,5 +46,9 @@ pub const MEMBER_LABEL: &str = "quorate.dev/member";
 pub const ROLE_LABEL: &str = "quorate.dev/role";
 /// The annotation with the revision of the template that a Pod was made from.
 pub const REVISION_ANNOTATION: &str = "quorate.dev/revision";
+/// The label of backups that the schedule made.
+pub const SCHEDULED_LABEL: &str = "quorate.dev/scheduled";
+/// The annotation of backups that retention deletes: the stored object goes with them.
+pub const RETIRED_ANNOTATION: &str = "quorate.dev/retired";
 /// The finalizer on clusters and on backups.
 pub const FINALIZER: &str = "quorate.dev/finalizer";

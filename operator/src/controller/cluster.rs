@@ -11,8 +11,8 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::context::Memory;
-use super::tell::tell;
-use super::{Context, children, reach, roles, secrets};
+use super::tell::{facts, tell};
+use super::{Context, children, reach, roles, schedule, secrets};
 use crate::act::{Hands, write_member_status};
 use crate::api::{FINALIZER, Lifecycle, QuorateCluster};
 use crate::model::{Action, Observed};
@@ -99,6 +99,8 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
     circumstances.refusals.extend(secrets.refusals.clone());
     let memory = context.memory(namespace, name);
     circumstances.space_freed = memory.space_freed;
+    let expiry = secrets.expires.as_ref().map(|(_, at)| *at);
+    context.remember(namespace, name, |memory| memory.certificate_expiry = expiry);
     let observed = observe::assemble(&effective, &objects, &heard, circumstances, now);
     let (objects, observed) = latch_health(context, objects, observed).await?;
     if !idle {
@@ -115,10 +117,15 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
     if plan.action.is_some() && plan.blocked_by.is_none() {
         plan.blocked_by = memory.failure.clone();
     }
-    let told = tell(context, &cluster, &observed, &plan, &secrets).await?;
+    let backups = schedule::keep(context, &cluster, idle, now).await?;
+    let lowest = observe::lowest_version(&objects);
+    let facts = facts(context, &cluster, &secrets, lowest, backups.facts, now);
+    let told = tell(context, &cluster, &observed, &plan, &facts).await?;
     let Some(action) = plan.action.clone() else {
         context.remember(namespace, name, |memory| memory.failure = None);
-        return Ok(plan.look_again);
+        let others = [secrets.look_again, backups.look_again];
+        let soonest = others.into_iter().flatten().fold(plan.look_again, Duration::min);
+        return Ok(soonest.max(AT_ONCE));
     };
     // The version of the cluster that was just written goes with what is latched next.
     let effective = QuorateCluster {

@@ -40,6 +40,8 @@ pub struct Memory {
     pub failure: Option<String>,
     /// When space was last made in the store.
     pub space_freed: Option<Timestamp>,
+    /// When the first certificate ends.
+    pub certificate_expiry: Option<Timestamp>,
 }
 
 /// What every pass needs.
@@ -56,6 +58,7 @@ pub struct Context {
     pub timing: Timing,
     run_dir: PathBuf,
     memory: Mutex<BTreeMap<(String, String), Memory>>,
+    silences: Mutex<BTreeMap<String, Timestamp>>,
     kinds: Mutex<Option<(Instant, Kinds)>>,
 }
 
@@ -88,6 +91,7 @@ impl Context {
             timing,
             run_dir,
             memory: Mutex::default(),
+            silences: Mutex::default(),
             kinds: Mutex::new(None),
         }
     }
@@ -109,6 +113,17 @@ impl Context {
     pub fn remember(&self, namespace: &str, cluster: &str, what: impl FnOnce(&mut Memory)) {
         let key = (namespace.to_owned(), cluster.to_owned());
         what(self.memory.lock().entry(key).or_default());
+    }
+
+    /// Since when the sidecar of a backup, by its UID, has not answered; from `now` if this is new.
+    #[must_use]
+    pub fn silent_since(&self, uid: &str, now: Timestamp) -> Timestamp {
+        *self.silences.lock().entry(uid.to_owned()).or_insert(now)
+    }
+
+    /// The sidecar of a backup has answered, or the backup is gone.
+    pub fn heard_of(&self, uid: &str) {
+        self.silences.lock().remove(uid);
     }
 
     /// Forgets a cluster that is gone, its certificates too.

@@ -1,5 +1,6 @@
 //! The loop: which object is looked at when, by whom, and what is told of it.
 
+mod backup;
 mod children;
 mod cluster;
 mod context;
@@ -9,6 +10,7 @@ mod metrics;
 mod reach;
 mod roles;
 mod run;
+mod schedule;
 mod secrets;
 mod tell;
 

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Metrics, cluster, http, lease};
+use super::{Context, Metrics, backup, cluster, http, lease};
 use crate::api::{CLUSTER_LABEL, QuorateBackup, QuorateCluster, QuorateMember};
 use crate::config::RunArgs;
 use crate::objects::Settings;
@@ -139,7 +139,13 @@ async fn work(context: Arc<Context>, arguments: &RunArgs, stop: CancellationToke
         let config = Config::default()
             .debounce(DEBOUNCE)
             .concurrency(arguments.concurrency);
-        controllers.spawn(clusters(context.clone(), namespace, config, stop.clone()));
+        controllers.spawn(clusters(
+            context.clone(),
+            namespace.clone(),
+            config.clone(),
+            stop.clone(),
+        ));
+        controllers.spawn(backups(context.clone(), namespace, config, stop.clone()));
     }
     match controllers.join_next().await {
         Some(ended) => ended.context("a controller")?,
@@ -205,5 +211,21 @@ async fn clusters(
     .run(cluster::reconcile, cluster::after_error, context.clone())
     .for_each(async |_| ())
     .await;
+    Ok(())
+}
+
+async fn backups(
+    context: Arc<Context>,
+    namespace: Option<String>,
+    config: Config,
+    stop: CancellationToken,
+) -> Result<()> {
+    let backups = api::<QuorateBackup>(&context.client, namespace.as_deref());
+    Controller::new(backups, watcher::Config::default())
+        .with_config(config)
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(backup::reconcile, backup::after_error, context.clone())
+        .for_each(async |_| ())
+        .await;
     Ok(())
 }

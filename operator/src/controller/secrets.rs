@@ -22,8 +22,8 @@ use crate::pki::{self, Held};
 pub struct Secrets {
     /// What is missing or no good.
     pub refusals: Vec<Refusal>,
-    /// When the first certificate ends.
-    pub expires: Option<Timestamp>,
+    /// The Secret whose certificate ends first, and when.
+    pub expires: Option<(String, Timestamp)>,
     /// How long there is nothing to be done about them.
     pub look_again: Option<Duration>,
 }
@@ -82,7 +82,7 @@ pub async fn keep(
     let wait = |at: Timestamp| Duration::try_from(at - now).unwrap_or_default();
     Ok(Secrets {
         refusals: missing,
-        expires: plan.expires.values().min().copied(),
+        expires: plan.expires.into_iter().min_by_key(|(_, at)| *at),
         look_again: plan.look_again.map(wait),
     })
 }

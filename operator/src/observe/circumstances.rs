@@ -149,6 +149,16 @@ async fn storage_class(client: &Client, name: Option<&str>) -> kube::Result<Opti
     Ok(all.items.into_iter().find(is_default))
 }
 
+/// The lowest version that a Pod was made for.
+#[must_use]
+pub fn lowest_version(seen: &Objects) -> Option<String> {
+    let key = |version: &&str| {
+        let parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+        parts.collect::<Vec<_>>()
+    };
+    versions(seen).into_iter().min_by_key(key).map(str::to_owned)
+}
+
 /// The versions that Pods were made for.
 fn versions(seen: &Objects) -> BTreeSet<&str> {
     let of = |pod: &'_ k8s_openapi::api::core::v1::Pod| {

@@ -11,7 +11,7 @@ mod views;
 mod voices;
 
 pub use assemble::{Circumstances, assemble, health_flip};
-pub use circumstances::{Surroundings, surroundings};
+pub use circumstances::{Surroundings, lowest_version, surroundings};
 pub use versions::path_refusal;
 pub use views::{claim_view, node_lost, pod_view};
 pub use voices::{Heard, hear};

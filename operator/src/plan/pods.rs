@@ -64,9 +64,10 @@ fn may_run(look: &Look<'_>, name: &str, view: &MemberView) -> bool {
 fn broken_and_outdated(look: &Look<'_>, name: &str, view: &MemberView, pod: &PodView) -> bool {
     let cluster = look.cluster();
     let mended = cluster.refusals.is_empty() && !cluster.blocks_pods;
-    // What lies in memory goes with the Pod; a voter that might have data is healed otherwise.
-    let kept = !look.memory() || !look.is_voter(name);
-    let broken = pod.ready_since.is_none() && !look.answers(name) && !pod.node_lost;
+    // What lies in memory goes with the Pod; whoever might vote is healed otherwise.
+    let learner = look.listing(name).is_some_and(|listed| listed.learner);
+    let kept = !look.memory() || learner || cluster.cluster_id.is_none();
+    let broken = pod.ready_since.is_none() && look.voice(name).is_none() && !pod.node_lost;
     mended && kept && broken && look.outdated(pod) && may_run(look, name, view)
 }
 

@@ -1,0 +1,417 @@
+//! One pass over one backup: ask its sidecar, and take the next step.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action as Next;
+use kube::{Api, ResourceExt};
+use quorate_sidecar::wire::{BackupState, VerifyState};
+use serde_json::json;
+
+use super::cluster::PassError;
+use super::{Context, reach};
+use crate::act::write_status;
+use crate::api::{
+    BackupPhase, Conditions, FINALIZER, Lifecycle, QuorateBackup, QuorateBackupStatus,
+    QuorateCluster, RETIRED_ANNOTATION,
+};
+use crate::members::{Sidecar, SidecarError};
+use crate::model::Refusal;
+use crate::objects::Names;
+use crate::observe::{self, Objects};
+use crate::schedule::{
+    BackupStep, BackupView, Candidate, ClusterFacts, Heard, backup_step, task_name,
+};
+
+/// While something goes on.
+const SOON: Duration = Duration::from_secs(1);
+/// After a pass that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// When nothing is left to be done.
+const LATER: Duration = Duration::from_secs(3600);
+
+/// One pass.
+///
+/// # Errors
+/// The API server refuses or does not answer.
+pub async fn reconcile(
+    backup: Arc<QuorateBackup>,
+    context: Arc<Context>,
+) -> Result<Next, PassError> {
+    let began = Instant::now();
+    let outcome = Box::pin(pass(&backup, &context)).await;
+    let word = if outcome.is_ok() { "success" } else { "error" };
+    context.metrics.pass("QuorateBackup", word, began.elapsed());
+    outcome.map(Next::requeue)
+}
+
+/// When a pass that failed is made again.
+pub fn after_error(backup: Arc<QuorateBackup>, error: &PassError, _: Arc<Context>) -> Next {
+    tracing::warn!(
+        namespace = backup.namespace().unwrap_or_default(),
+        backup = backup.name_any(),
+        %error,
+        "a pass failed"
+    );
+    Next::requeue(AFTER_FAILURE)
+}
+
+/// What a pass works with.
+struct Pass<'a> {
+    context: &'a Context,
+    backup: QuorateBackup,
+    /// The cluster, its objects, and what it tells the planner; None when there is none.
+    cluster: Option<(QuorateCluster, Objects, ClusterFacts)>,
+    now: Timestamp,
+}
+
+async fn pass(seen: &QuorateBackup, context: &Context) -> Result<Duration, PassError> {
+    let namespace = seen.namespace().unwrap_or_default();
+    let backups = Api::<QuorateBackup>::namespaced(context.client.clone(), &namespace);
+    let Some(backup) = backups.get_opt(&seen.name_any()).await? else {
+        context.heard_of(&seen.uid().unwrap_or_default());
+        return Ok(LATER);
+    };
+    let over = matches!(phase(&backup), BackupPhase::Verified | BackupPhase::Failed);
+    let deleting = backup.metadata.deletion_timestamp.is_some();
+    if over && !deleting {
+        return Ok(LATER);
+    }
+    if deleting && !backup.finalizers().iter().any(|own| own == FINALIZER) {
+        return Ok(LATER);
+    }
+    let backup = match deleting {
+        true => backup,
+        false => with_finalizer(&backups, backup).await?,
+    };
+    let now = Timestamp::now();
+    let cluster = cluster_of(context, &namespace, &backup.spec.cluster, now).await?;
+    let pass = Pass {
+        context,
+        backup,
+        cluster,
+        now,
+    };
+    let view = pass.view().await;
+    let facts = pass.cluster.as_ref().map(|(_, _, facts)| facts);
+    let step = backup_step(&view, facts);
+    pass.take(&view, step).await
+}
+
+fn phase(backup: &QuorateBackup) -> BackupPhase {
+    backup.status.as_ref().map(|status| status.phase).unwrap_or_default()
+}
+
+async fn with_finalizer(
+    backups: &Api<QuorateBackup>,
+    backup: QuorateBackup,
+) -> kube::Result<QuorateBackup> {
+    if backup.finalizers().iter().any(|own| own == FINALIZER) {
+        return Ok(backup);
+    }
+    let all: Vec<_> = backup.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
+    let patch = json!({"metadata": {
+        "resourceVersion": backup.resource_version(),
+        "finalizers": all,
+    }});
+    let name = backup.name_any();
+    backups.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
+}
+
+async fn cluster_of(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    now: Timestamp,
+) -> Result<Option<(QuorateCluster, Objects, ClusterFacts)>, PassError> {
+    let clusters = Api::<QuorateCluster>::namespaced(context.client.clone(), namespace);
+    let Some(cluster) = clusters.get_opt(name).await? else {
+        return Ok(None);
+    };
+    let names = Names::new(&cluster);
+    let objects = observe::objects(&context.client, &cluster).await?;
+    let credentials = context.credentials(namespace, name);
+    let heard = observe::hear(reach::reaches(&names, &objects, &credentials)).await;
+    let leader = heard.leader().map(str::to_owned);
+    let nothing = observe::Circumstances::default();
+    let observed = observe::assemble(&cluster, &objects, &heard, nothing, now);
+    let candidates = observed.voices.iter().map(|(name, voice)| Candidate {
+        name: name.clone(),
+        healthy: crate::plan::is_healthy(&observed, name),
+        leader: leader.as_deref() == Some(name.as_str()),
+        learner: voice.learner,
+        applied_index: voice.applied_index,
+    });
+    let settings = cluster.spec.backup.as_ref();
+    let deleting = cluster.metadata.deletion_timestamp.is_some();
+    let facts = ClusterFacts {
+        uid: cluster.uid().unwrap_or_default(),
+        running: cluster.spec.lifecycle == Lifecycle::Running && !deleting,
+        deleting,
+        store: settings.map(|settings| settings.store.clone()),
+        verify: settings.map(|settings| settings.verify.mode).unwrap_or_default(),
+        candidates: candidates.collect(),
+    };
+    Ok(Some((cluster, objects, facts)))
+}
+
+impl Pass<'_> {
+    fn status(&self) -> QuorateBackupStatus {
+        self.backup.status.clone().unwrap_or_default()
+    }
+
+    fn sidecar(&self, member: &str) -> Option<Sidecar> {
+        let (cluster, objects, _) = self.cluster.as_ref()?;
+        let names = Names::new(cluster);
+        let credentials = self.context.credentials(&names.namespace, &names.cluster);
+        reach::sidecar(&names, objects, &credentials, member)
+    }
+
+    /// The backup and what its sidecar says of it.
+    async fn view(&self) -> BackupView {
+        let status = self.status();
+        let uid = self.backup.uid().unwrap_or_default();
+        let task = task_name(&self.backup.name_any(), &uid, status.attempts);
+        let (mut taken, mut proof) = (Heard::Nothing, Heard::Nothing);
+        if let Some(member) = status.member.as_deref().filter(|_| status.attempts > 0) {
+            let sidecar = self.sidecar(member);
+            if status.phase == BackupPhase::Uploaded {
+                let ask = async |sidecar: Sidecar| sidecar.verification(&task).await;
+                proof = self.hear::<VerifyState>(&uid, sidecar, ask).await;
+            } else {
+                let ask = async |sidecar: Sidecar| sidecar.backup(&task).await;
+                taken = self.hear::<BackupState>(&uid, sidecar, ask).await;
+            }
+        }
+        let created = self.backup.metadata.creation_timestamp.as_ref();
+        BackupView {
+            now: self.now,
+            name: self.backup.name_any(),
+            namespace: self.backup.namespace().unwrap_or_default(),
+            created: created.map_or(self.now, |time| time.0),
+            deleting: self.backup.metadata.deletion_timestamp.is_some(),
+            retired: self.backup.annotations().contains_key(RETIRED_ANNOTATION),
+            spec: self.backup.spec.clone(),
+            task: taken,
+            proof,
+            status,
+            uid,
+        }
+    }
+
+    async fn hear<T>(
+        &self,
+        uid: &str,
+        sidecar: Option<Sidecar>,
+        ask: impl AsyncFnOnce(Sidecar) -> Result<Option<T>, SidecarError>,
+    ) -> Heard<T> {
+        let Some(sidecar) = sidecar else {
+            return Heard::Silence(self.context.silent_since(uid, self.now));
+        };
+        match ask(sidecar).await {
+            Ok(state) => {
+                self.context.heard_of(uid);
+                state.map_or(Heard::Unknown, Heard::State)
+            }
+            // A sidecar that refuses to tell is as good as one that does not answer.
+            Err(error) => {
+                tracing::debug!(%error, "nothing was heard of a task");
+                Heard::Silence(self.context.silent_since(uid, self.now))
+            }
+        }
+    }
+
+    async fn take(&self, view: &BackupView, step: BackupStep) -> Result<Duration, PassError> {
+        let mut status = self.status();
+        match step {
+            BackupStep::Rest => return Ok(LATER),
+            BackupStep::Wait(why) => self.write(status, None, &why).await?,
+            BackupStep::Choose {
+                member,
+                attempt,
+                store,
+            } => {
+                let why = going_on("Starting", format!("attempt {attempt} on {member}"));
+                status.phase = BackupPhase::Pending;
+                status.member = Some(member);
+                status.attempts = attempt;
+                status.store = Some(store);
+                status.started_at = Some(Time(self.now));
+                self.write(status, None, &why).await?;
+            }
+            BackupStep::Start { member, request } => {
+                let asked = match self.sidecar(&member) {
+                    Some(sidecar) => sidecar.begin_backup(&request).await,
+                    None => return Ok(SOON),
+                };
+                return self.started(status, asked.map(drop)).await;
+            }
+            BackupStep::Uploaded(artifact) => {
+                let why = going_on("Proving", format!("{} is to be proved", artifact.uri));
+                self.context.tell(&self.backup, false, "Uploaded", "Backup", &artifact.uri).await;
+                status.phase = BackupPhase::Uploaded;
+                status.artifact = Some(*artifact);
+                status.attempts = 0;
+                self.write(status, None, &why).await?;
+            }
+            BackupStep::Prove {
+                member,
+                attempt,
+                request,
+            } => {
+                let why = going_on("Proving", format!("attempt {attempt} on {member}"));
+                status.member = Some(member.clone());
+                status.attempts = attempt;
+                self.write(status, None, &why).await?;
+                if let Some(sidecar) = self.sidecar(&member)
+                    && let Err(error) = sidecar.begin_verification(&request).await
+                {
+                    tracing::warn!(backup = view.name, %error, "the proof was not begun");
+                }
+            }
+            BackupStep::Verified(mode) => {
+                let why = going_on("Verified", format!("proved by {mode:?}"));
+                self.context.tell(&self.backup, false, "Verified", "Backup", &why.message).await;
+                status.phase = BackupPhase::Verified;
+                status.verified_by = Some(mode);
+                status.finished_at = Some(Time(self.now));
+                self.write(status, Some(true), &why).await?;
+            }
+            BackupStep::Discard {
+                member,
+                request,
+                why,
+            } => {
+                if let Some(sidecar) = self.sidecar(&member)
+                    && let Err(error) = sidecar.delete(&request).await
+                {
+                    tracing::warn!(backup = view.name, %error, "what is damaged was not deleted");
+                    return Ok(AFTER_FAILURE);
+                }
+                self.fail(status, &why).await?;
+            }
+            BackupStep::Fail(why) => self.fail(status, &why).await?,
+            step => return self.let_go(view, step).await,
+        }
+        Ok(SOON)
+    }
+
+    async fn started(
+        &self,
+        mut status: QuorateBackupStatus,
+        asked: Result<(), SidecarError>,
+    ) -> Result<Duration, PassError> {
+        match asked {
+            Ok(()) => {
+                let member = status.member.clone().unwrap_or_default();
+                let note = format!("taken of {member}");
+                self.context.tell(&self.backup, false, "Started", "Backup", &note).await;
+                status.phase = BackupPhase::Running;
+                self.write(status, None, &going_on("Running", note)).await?;
+                Ok(SOON)
+            }
+            Err(SidecarError::Refused { problem, .. }) => {
+                let why = Refusal {
+                    reason: problem.reason.clone(),
+                    message: problem.message.clone(),
+                };
+                // What cannot be mended by waiting ends it; a busy sidecar is waited for.
+                if ["BadRequest", "AccessDenied"].contains(&problem.reason.as_str()) {
+                    self.fail(status, &why).await?;
+                } else {
+                    self.write(status, None, &why).await?;
+                }
+                Ok(AFTER_FAILURE)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a backup was not begun");
+                Ok(SOON)
+            }
+        }
+    }
+
+    /// The steps of a backup that is deleted.
+    async fn let_go(&self, view: &BackupView, step: BackupStep) -> Result<Duration, PassError> {
+        match step {
+            BackupStep::Stop { member, task } => {
+                if let Some(sidecar) = self.sidecar(&member)
+                    && let Err(error) = sidecar.cancel_backup(&task).await
+                {
+                    tracing::warn!(backup = view.name, %error, "it was not stopped");
+                    return Ok(AFTER_FAILURE);
+                }
+                return Ok(SOON);
+            }
+            BackupStep::Reclaim { member, request } => {
+                let Some(sidecar) = self.sidecar(&member) else {
+                    return Ok(AFTER_FAILURE);
+                };
+                if let Err(error) = sidecar.delete(&request).await {
+                    let note = error.to_string();
+                    self.context.tell(&self.backup, true, "DeletionFailed", "Delete", &note).await;
+                    return Ok(AFTER_FAILURE);
+                }
+            }
+            BackupStep::Release(Some(note)) => {
+                self.context.tell(&self.backup, true, "ObjectKept", "Delete", &note).await;
+            }
+            _ => {}
+        }
+        self.release().await?;
+        self.context.heard_of(&view.uid);
+        Ok(LATER)
+    }
+
+    async fn release(&self) -> kube::Result<()> {
+        let namespace = self.backup.namespace().unwrap_or_default();
+        let backups = Api::<QuorateBackup>::namespaced(self.context.client.clone(), &namespace);
+        let own = self.backup.finalizers().iter();
+        let rest: Vec<_> = own.filter(|finalizer| *finalizer != FINALIZER).collect();
+        let patch = json!({"metadata": {
+            "resourceVersion": self.backup.resource_version(),
+            "finalizers": rest,
+        }});
+        let name = self.backup.name_any();
+        match backups.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn fail(&self, mut status: QuorateBackupStatus, why: &Refusal) -> kube::Result<()> {
+        self.context.tell(&self.backup, true, &why.reason, "Backup", &why.message).await;
+        status.phase = BackupPhase::Failed;
+        status.finished_at = Some(Time(self.now));
+        self.write(status, Some(false), why).await
+    }
+
+    /// Writes the status, if it says anything new.
+    async fn write(
+        &self,
+        mut status: QuorateBackupStatus,
+        succeeded: Option<bool>,
+        why: &Refusal,
+    ) -> kube::Result<()> {
+        let old = self.status();
+        let now = Time(self.now);
+        let mut conditions =
+            Conditions::new(&old.conditions, self.backup.metadata.generation, now);
+        conditions.set("Succeeded", succeeded, &why.reason, &why.message);
+        status.conditions = conditions.into_vec();
+        if status == old {
+            return Ok(());
+        }
+        write_status(&self.context.client, &self.backup, json!(status)).await?;
+        Ok(())
+    }
+}
+
+fn going_on(reason: &str, message: String) -> Refusal {
+    Refusal {
+        reason: reason.to_owned(),
+        message,
+    }
+}
