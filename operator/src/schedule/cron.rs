@@ -149,7 +149,3 @@ fn jitter(uid: &str, most: i64) -> SignedDuration {
     let span = u64::try_from(most).unwrap_or(0).saturating_add(1);
     SignedDuration::from_secs(i64::try_from(number % span).unwrap_or(0))
 }
-
-#[cfg(test)]
-#[path = "cron_test.rs"]
-mod cron_test;

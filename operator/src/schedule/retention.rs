@@ -42,7 +42,3 @@ fn newest_first(backups: &[Kept], phase: BackupPhase) -> Vec<&Kept> {
     found.sort_by_key(|backup| std::cmp::Reverse((backup.created, &backup.name)));
     found
 }
-
-#[cfg(test)]
-#[path = "retention_test.rs"]
-mod retention_test;

@@ -157,7 +157,3 @@ fn alarms(seen: &Observed) -> Vec<String> {
     alarms.sort();
     alarms
 }
-
-#[cfg(test)]
-#[path = "status_test.rs"]
-mod status_test;
