@@ -120,8 +120,9 @@ setup_tool() {
     local source
     source=$(cd "$module" && "$go" list -m -f '{{.Dir}}' github.com/prometheus-operator/prometheus-operator)
     mkdir -p "$directory/crds"
-    install -m 0644 "$source"/example/prometheus-operator-crd/*_{servicemonitors,podmonitors,prometheusrules,prometheuses}.yaml \
+    cp "$source"/example/prometheus-operator-crd/*_{servicemonitors,podmonitors,prometheusrules,prometheuses}.yaml \
       "$directory/crds/"
+    chmod 0644 "$directory"/crds/*
   fi
 }
 
