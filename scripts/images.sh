@@ -28,7 +28,7 @@ storage=(--root "$work/storage" --runroot "$work/run" --storage-driver vfs)
 
 # add PROGRAM NAME… : the program under its names, and the shared libraries that it asks for.
 add() {
-  local program=$1 first=$2 library
+  local program=$1 first=$2 library alias
   shift
   [ -x "$program" ] || {
     say "$program is missing: run make build"
@@ -37,7 +37,7 @@ add() {
   install -D -m 0755 "$program" "$root/usr/bin/$first"
   strip "$root/usr/bin/$first"
   shift
-  for name in "$@"; do ln -s "$first" "$root/usr/bin/$name"; done
+  for alias in "$@"; do ln -s "$first" "$root/usr/bin/$alias"; done
   for library in $(ldd "$program" | grep -o '/[^ ]*'); do
     [ -e "$root$library" ] || install -D -m 0755 "$(readlink -f "$library")" "$root$library"
   done
