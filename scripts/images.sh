@@ -38,7 +38,8 @@ add() {
   strip "$root/usr/bin/$first"
   shift
   for alias in "$@"; do ln -s "$first" "$root/usr/bin/$alias"; done
-  for library in $(ldd "$program" | grep -o '/[^ ]*'); do
+  # A static program names none, which ldd calls an error.
+  for library in $(ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true); do
     [ -e "$root$library" ] || install -D -m 0755 "$(readlink -f "$library")" "$root$library"
   done
 }
@@ -107,8 +108,9 @@ for name in "$@"; do
       image "$name" "e2e/images/$name" 1
       ;;
     s3)
-      install -d -m 1777 "$root/tmp" "$root/data"
-      install -m 0755 "${QUORATE_S3_BIN_DIR:?}/versitygw" "$root/versitygw"
+      base
+      install -d -m 1777 "$root/data"
+      add "${QUORATE_S3_BIN_DIR:?}/versitygw" versitygw
       image "$name" "e2e/images/$name" 1
       ;;
     *)
