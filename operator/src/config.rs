@@ -57,7 +57,8 @@ pub struct RunArgs {
     #[arg(long, env = "QUORATE_CONCURRENCY", default_value_t = 16)]
     pub concurrency: u16,
     /// After how many seconds without renewal another replica takes over.
-    #[arg(long, env = "QUORATE_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300))]
+    #[arg(long, env = "QUORATE_LEASE_SECONDS", default_value_t = 15)]
+    #[arg(value_parser = clap::value_parser!(u64).range(3..=300))]
     pub lease_seconds: u64,
     /// How many seconds a new authority is trusted everywhere before anything is issued by it:
     /// kubelets bring changed Secrets to Pods within a minute or two.

@@ -6,8 +6,8 @@ mod kube_objects;
 mod membership;
 mod space;
 
-pub use kube_objects::{apply, write_cluster_status, write_member_status};
 pub(crate) use kube_objects::write_status;
+pub use kube_objects::{apply, write_cluster_status, write_member_status};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;

@@ -53,7 +53,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self == oldSelf").message("the spec of a QuorateBackup cannot change: make another one"),
+    validation = Rule::new("self == oldSelf").message(
+        "the spec of a QuorateBackup cannot change: make another one"
+    ),
     validation = Rule::new("!has(self.store) || [has(self.store.s3), has(self.store.gcs), has(self.store.azure), has(self.store.pvc)].filter(given, given).size() == 1")
         .message("store is exactly one of s3, gcs, azure and pvc")
 )]

@@ -43,7 +43,12 @@ use super::{
     printcolumn(name = "Backup", type_ = "date", json_path = ".status.lastVerifiedBackup"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "DB-Size", type_ = "string", json_path = ".status.dbSize", priority = 1),
-    printcolumn(name = "Cluster-ID", type_ = "string", json_path = ".status.clusterId", priority = 1),
+    printcolumn(
+        name = "Cluster-ID",
+        type_ = "string",
+        json_path = ".status.clusterId",
+        priority = 1
+    ),
     printcolumn(
         name = "Operation",
         type_ = "string",

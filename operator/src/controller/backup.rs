@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Api, ResourceExt};
@@ -13,25 +12,21 @@ use serde_json::json;
 
 use super::cluster::PassError;
 use super::{Context, reach};
-use crate::act::write_status;
 use crate::api::{
-    BackupPhase, Conditions, FINALIZER, Lifecycle, QuorateBackup, QuorateBackupStatus,
-    QuorateCluster, RETIRED_ANNOTATION,
+    BackupPhase, FINALIZER, Lifecycle, QuorateBackup, QuorateBackupStatus, QuorateCluster,
+    RETIRED_ANNOTATION,
 };
 use crate::members::{Sidecar, SidecarError};
-use crate::model::Refusal;
 use crate::objects::Names;
 use crate::observe::{self, Objects};
-use crate::schedule::{
-    BackupStep, BackupView, Candidate, ClusterFacts, Heard, backup_step, task_name,
-};
+use crate::schedule::{BackupView, Candidate, ClusterFacts, Heard, backup_step, task_name};
 
 /// While something goes on.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 /// After a pass that failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// When nothing is left to be done.
-const LATER: Duration = Duration::from_secs(3600);
+pub(super) const LATER: Duration = Duration::from_secs(3600);
 
 /// One pass.
 ///
@@ -60,12 +55,12 @@ pub fn after_error(backup: Arc<QuorateBackup>, error: &PassError, _: Arc<Context
 }
 
 /// What a pass works with.
-struct Pass<'a> {
-    context: &'a Context,
-    backup: QuorateBackup,
+pub(super) struct Pass<'a> {
+    pub(super) context: &'a Context,
+    pub(super) backup: QuorateBackup,
     /// The cluster, its objects, and what it tells the planner; None when there is none.
     cluster: Option<(QuorateCluster, Objects, ClusterFacts)>,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 async fn pass(seen: &QuorateBackup, context: &Context) -> Result<Duration, PassError> {
@@ -102,7 +97,11 @@ async fn pass(seen: &QuorateBackup, context: &Context) -> Result<Duration, PassE
 }
 
 fn phase(backup: &QuorateBackup) -> BackupPhase {
-    backup.status.as_ref().map(|status| status.phase).unwrap_or_default()
+    backup
+        .status
+        .as_ref()
+        .map(|status| status.phase)
+        .unwrap_or_default()
 }
 
 async fn with_finalizer(
@@ -112,13 +111,20 @@ async fn with_finalizer(
     if backup.finalizers().iter().any(|own| own == FINALIZER) {
         return Ok(backup);
     }
-    let all: Vec<_> = backup.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
+    let all: Vec<_> = backup
+        .finalizers()
+        .iter()
+        .cloned()
+        .chain([FINALIZER.to_owned()])
+        .collect();
     let patch = json!({"metadata": {
         "resourceVersion": backup.resource_version(),
         "finalizers": all,
     }});
     let name = backup.name_any();
-    backups.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
+    backups
+        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
 }
 
 async fn cluster_of(
@@ -152,18 +158,20 @@ async fn cluster_of(
         running: cluster.spec.lifecycle == Lifecycle::Running && !deleting,
         deleting,
         store: settings.map(|settings| settings.store.clone()),
-        verify: settings.map(|settings| settings.verify.mode).unwrap_or_default(),
+        verify: settings
+            .map(|settings| settings.verify.mode)
+            .unwrap_or_default(),
         candidates: candidates.collect(),
     };
     Ok(Some((cluster, objects, facts)))
 }
 
 impl Pass<'_> {
-    fn status(&self) -> QuorateBackupStatus {
+    pub(super) fn status(&self) -> QuorateBackupStatus {
         self.backup.status.clone().unwrap_or_default()
     }
 
-    fn sidecar(&self, member: &str) -> Option<Sidecar> {
+    pub(super) fn sidecar(&self, member: &str) -> Option<Sidecar> {
         let (cluster, objects, _) = self.cluster.as_ref()?;
         let names = Names::new(cluster);
         let credentials = self.context.credentials(&names.namespace, &names.cluster);
@@ -222,196 +230,5 @@ impl Pass<'_> {
                 Heard::Silence(self.context.silent_since(uid, self.now))
             }
         }
-    }
-
-    async fn take(&self, view: &BackupView, step: BackupStep) -> Result<Duration, PassError> {
-        let mut status = self.status();
-        match step {
-            BackupStep::Rest => return Ok(LATER),
-            BackupStep::Wait(why) => self.write(status, None, &why).await?,
-            BackupStep::Choose {
-                member,
-                attempt,
-                store,
-            } => {
-                let why = going_on("Starting", format!("attempt {attempt} on {member}"));
-                status.phase = BackupPhase::Pending;
-                status.member = Some(member);
-                status.attempts = attempt;
-                status.store = Some(store);
-                status.started_at = Some(Time(self.now));
-                self.write(status, None, &why).await?;
-            }
-            BackupStep::Start { member, request } => {
-                let asked = match self.sidecar(&member) {
-                    Some(sidecar) => sidecar.begin_backup(&request).await,
-                    None => return Ok(SOON),
-                };
-                return self.started(status, asked.map(drop)).await;
-            }
-            BackupStep::Uploaded(artifact) => {
-                let why = going_on("Proving", format!("{} is to be proved", artifact.uri));
-                self.context.tell(&self.backup, false, "Uploaded", "Backup", &artifact.uri).await;
-                status.phase = BackupPhase::Uploaded;
-                status.artifact = Some(*artifact);
-                status.attempts = 0;
-                self.write(status, None, &why).await?;
-            }
-            BackupStep::Prove {
-                member,
-                attempt,
-                request,
-            } => {
-                let why = going_on("Proving", format!("attempt {attempt} on {member}"));
-                status.member = Some(member.clone());
-                status.attempts = attempt;
-                self.write(status, None, &why).await?;
-                if let Some(sidecar) = self.sidecar(&member)
-                    && let Err(error) = sidecar.begin_verification(&request).await
-                {
-                    tracing::warn!(backup = view.name, %error, "the proof was not begun");
-                }
-            }
-            BackupStep::Verified(mode) => {
-                let why = going_on("Verified", format!("proved by {mode:?}"));
-                self.context.tell(&self.backup, false, "Verified", "Backup", &why.message).await;
-                status.phase = BackupPhase::Verified;
-                status.verified_by = Some(mode);
-                status.finished_at = Some(Time(self.now));
-                self.write(status, Some(true), &why).await?;
-            }
-            BackupStep::Discard {
-                member,
-                request,
-                why,
-            } => {
-                if let Some(sidecar) = self.sidecar(&member)
-                    && let Err(error) = sidecar.delete(&request).await
-                {
-                    tracing::warn!(backup = view.name, %error, "what is damaged was not deleted");
-                    return Ok(AFTER_FAILURE);
-                }
-                self.fail(status, &why).await?;
-            }
-            BackupStep::Fail(why) => self.fail(status, &why).await?,
-            step => return self.let_go(view, step).await,
-        }
-        Ok(SOON)
-    }
-
-    async fn started(
-        &self,
-        mut status: QuorateBackupStatus,
-        asked: Result<(), SidecarError>,
-    ) -> Result<Duration, PassError> {
-        match asked {
-            Ok(()) => {
-                let member = status.member.clone().unwrap_or_default();
-                let note = format!("taken of {member}");
-                self.context.tell(&self.backup, false, "Started", "Backup", &note).await;
-                status.phase = BackupPhase::Running;
-                self.write(status, None, &going_on("Running", note)).await?;
-                Ok(SOON)
-            }
-            Err(SidecarError::Refused { problem, .. }) => {
-                let why = Refusal {
-                    reason: problem.reason.clone(),
-                    message: problem.message.clone(),
-                };
-                // What cannot be mended by waiting ends it; a busy sidecar is waited for.
-                if ["BadRequest", "AccessDenied"].contains(&problem.reason.as_str()) {
-                    self.fail(status, &why).await?;
-                } else {
-                    self.write(status, None, &why).await?;
-                }
-                Ok(AFTER_FAILURE)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a backup was not begun");
-                Ok(SOON)
-            }
-        }
-    }
-
-    /// The steps of a backup that is deleted.
-    async fn let_go(&self, view: &BackupView, step: BackupStep) -> Result<Duration, PassError> {
-        match step {
-            BackupStep::Stop { member, task } => {
-                if let Some(sidecar) = self.sidecar(&member)
-                    && let Err(error) = sidecar.cancel_backup(&task).await
-                {
-                    tracing::warn!(backup = view.name, %error, "it was not stopped");
-                    return Ok(AFTER_FAILURE);
-                }
-                return Ok(SOON);
-            }
-            BackupStep::Reclaim { member, request } => {
-                let Some(sidecar) = self.sidecar(&member) else {
-                    return Ok(AFTER_FAILURE);
-                };
-                if let Err(error) = sidecar.delete(&request).await {
-                    let note = error.to_string();
-                    self.context.tell(&self.backup, true, "DeletionFailed", "Delete", &note).await;
-                    return Ok(AFTER_FAILURE);
-                }
-            }
-            BackupStep::Release(Some(note)) => {
-                self.context.tell(&self.backup, true, "ObjectKept", "Delete", &note).await;
-            }
-            _ => {}
-        }
-        self.release().await?;
-        self.context.heard_of(&view.uid);
-        Ok(LATER)
-    }
-
-    async fn release(&self) -> kube::Result<()> {
-        let namespace = self.backup.namespace().unwrap_or_default();
-        let backups = Api::<QuorateBackup>::namespaced(self.context.client.clone(), &namespace);
-        let own = self.backup.finalizers().iter();
-        let rest: Vec<_> = own.filter(|finalizer| *finalizer != FINALIZER).collect();
-        let patch = json!({"metadata": {
-            "resourceVersion": self.backup.resource_version(),
-            "finalizers": rest,
-        }});
-        let name = self.backup.name_any();
-        match backups.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => other.map(drop),
-        }
-    }
-
-    async fn fail(&self, mut status: QuorateBackupStatus, why: &Refusal) -> kube::Result<()> {
-        self.context.tell(&self.backup, true, &why.reason, "Backup", &why.message).await;
-        status.phase = BackupPhase::Failed;
-        status.finished_at = Some(Time(self.now));
-        self.write(status, Some(false), why).await
-    }
-
-    /// Writes the status, if it says anything new.
-    async fn write(
-        &self,
-        mut status: QuorateBackupStatus,
-        succeeded: Option<bool>,
-        why: &Refusal,
-    ) -> kube::Result<()> {
-        let old = self.status();
-        let now = Time(self.now);
-        let mut conditions =
-            Conditions::new(&old.conditions, self.backup.metadata.generation, now);
-        conditions.set("Succeeded", succeeded, &why.reason, &why.message);
-        status.conditions = conditions.into_vec();
-        if status == old {
-            return Ok(());
-        }
-        write_status(&self.context.client, &self.backup, json!(status)).await?;
-        Ok(())
-    }
-}
-
-fn going_on(reason: &str, message: String) -> Refusal {
-    Refusal {
-        reason: reason.to_owned(),
-        message,
     }
 }

@@ -11,6 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::context::Memory;
+use super::secrets::Secrets;
 use super::tell::{facts, tell};
 use super::{Context, children, reach, roles, schedule, secrets};
 use crate::act::{Hands, write_member_status};
@@ -89,18 +90,11 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
     let objects = observe::objects(&context.client, &cluster).await?;
     let credentials = context.credentials(namespace, name);
     let heard = observe::hear(reach::reaches(&names, &objects, &credentials)).await;
-    let settings = &context.settings;
     let Surroundings {
         effective,
         restore,
-        mut circumstances,
-    } = observe::surroundings(&context.client, &cluster, &objects, settings).await?;
-    circumstances.blocks_pods |= !secrets.refusals.is_empty();
-    circumstances.refusals.extend(secrets.refusals.clone());
-    let memory = context.memory(namespace, name);
-    circumstances.space_freed = memory.space_freed;
-    let expiry = secrets.expires.as_ref().map(|(_, at)| *at);
-    context.remember(namespace, name, |memory| memory.certificate_expiry = expiry);
+        circumstances,
+    } = surroundings(context, &cluster, &objects, &secrets).await?;
     let observed = observe::assemble(&effective, &objects, &heard, circumstances, now);
     let (objects, observed) = latch_health(context, objects, observed).await?;
     if !idle {
@@ -114,6 +108,7 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
         .await?;
     }
     let mut plan = plan(&observed);
+    let memory = context.memory(namespace, name);
     if plan.action.is_some() && plan.blocked_by.is_none() {
         plan.blocked_by = memory.failure.clone();
     }
@@ -124,7 +119,10 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
     let Some(action) = plan.action.clone() else {
         context.remember(namespace, name, |memory| memory.failure = None);
         let others = [secrets.look_again, backups.look_again];
-        let soonest = others.into_iter().flatten().fold(plan.look_again, Duration::min);
+        let soonest = others
+            .into_iter()
+            .flatten()
+            .fold(plan.look_again, Duration::min);
         return Ok(soonest.max(AT_ONCE));
     };
     // The version of the cluster that was just written goes with what is latched next.
@@ -138,10 +136,33 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
         cluster: &effective,
         objects: &objects,
         heard: &heard,
-        settings,
+        settings: &context.settings,
         restore: restore.as_ref(),
     };
     Ok(act(context, &hands, &action, &memory).await)
+}
+
+/// What stands beside the cluster's objects, certificates and memory included.
+async fn surroundings(
+    context: &Context,
+    cluster: &QuorateCluster,
+    objects: &Objects,
+    secrets: &Secrets,
+) -> kube::Result<Surroundings> {
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let settings = &context.settings;
+    let mut found = observe::surroundings(&context.client, cluster, objects, settings).await?;
+    found.circumstances.blocks_pods |= !secrets.refusals.is_empty();
+    found
+        .circumstances
+        .refusals
+        .extend(secrets.refusals.clone());
+    found.circumstances.space_freed = context.memory(&namespace, &name).space_freed;
+    let expiry = secrets.expires.as_ref().map(|(_, at)| *at);
+    context.remember(&namespace, &name, |memory| {
+        memory.certificate_expiry = expiry
+    });
+    Ok(found)
 }
 
 async fn with_finalizer(

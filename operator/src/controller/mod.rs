@@ -1,6 +1,7 @@
 //! The loop: which object is looked at when, by whom, and what is told of it.
 
 mod backup;
+mod backup_steps;
 mod children;
 mod cluster;
 mod context;

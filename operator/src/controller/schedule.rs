@@ -40,7 +40,10 @@ pub async fn keep(
     let api = Api::<QuorateBackup>::namespaced(context.client.clone(), &namespace);
     let all = api.list(&ListParams::default()).await?.items;
     let name = cluster.name_any();
-    let own: Vec<_> = all.into_iter().filter(|backup| backup.spec.cluster == name).collect();
+    let own: Vec<_> = all
+        .into_iter()
+        .filter(|backup| backup.spec.cluster == name)
+        .collect();
     let status = cluster.status.clone().unwrap_or_default();
     let mut backups = Backups {
         facts: facts(cluster, &own),
@@ -49,8 +52,15 @@ pub async fn keep(
     let Some(settings) = cluster.spec.backup.as_ref() else {
         return Ok(backups);
     };
-    let made = cluster.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    let last = status.last_scheduled_backup.as_ref().map_or(made, |time| time.0);
+    let made = cluster
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |time| time.0);
+    let last = status
+        .last_scheduled_backup
+        .as_ref()
+        .map_or(made, |time| time.0);
     let uid = cluster.uid().unwrap_or_default();
     let due = match next_run(settings, &uid, last, now) {
         Ok(due) => due,
@@ -85,19 +95,30 @@ fn facts(cluster: &QuorateCluster, own: &[QuorateBackup]) -> BackupFacts {
         Some(time.0)
     };
     let newest = |wanted: &[BackupPhase]| {
-        let whole = own.iter().filter(|backup| phase(backup).is_some_and(|is| wanted.contains(&is)));
+        let whole = own
+            .iter()
+            .filter(|backup| phase(backup).is_some_and(|is| wanted.contains(&is)));
         whole.filter_map(finished).max()
     };
     let last_over = own
         .iter()
-        .filter(|backup| matches!(phase(backup), Some(BackupPhase::Verified | BackupPhase::Failed)))
+        .filter(|backup| {
+            matches!(
+                phase(backup),
+                Some(BackupPhase::Verified | BackupPhase::Failed)
+            )
+        })
         .max_by_key(|backup| finished(backup));
-    let failure = last_over.filter(|backup| phase(backup) == Some(BackupPhase::Failed)).map(|backup| {
-        let conditions = backup.status.iter().flat_map(|status| &status.conditions);
-        let why = conditions.into_iter().find(|found| found.type_ == "Succeeded");
-        let why = why.map(|found| found.message.clone()).unwrap_or_default();
-        format!("{}: {why}", backup.name_any())
-    });
+    let failure = last_over
+        .filter(|backup| phase(backup) == Some(BackupPhase::Failed))
+        .map(|backup| {
+            let conditions = backup.status.iter().flat_map(|status| &status.conditions);
+            let why = conditions
+                .into_iter()
+                .find(|found| found.type_ == "Succeeded");
+            let why = why.map(|found| found.message.clone()).unwrap_or_default();
+            format!("{}: {why}", backup.name_any())
+        });
     let settings = cluster.spec.backup.as_ref();
     let scheduled = settings.is_some_and(|s| s.schedule.is_some() && !s.suspend);
     let kept = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
@@ -149,19 +170,28 @@ async fn retire(
     now: Timestamp,
 ) -> kube::Result<()> {
     let scheduled = own.iter().filter(|backup| {
-        backup.labels().contains_key(SCHEDULED_LABEL)
-            && backup.meta().deletion_timestamp.is_none()
+        backup.labels().contains_key(SCHEDULED_LABEL) && backup.meta().deletion_timestamp.is_none()
     });
     let kept: Vec<_> = scheduled
         .map(|backup| Kept {
             name: backup.name_any(),
-            phase: backup.status.as_ref().map(|status| status.phase).unwrap_or_default(),
-            created: backup.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
+            phase: backup
+                .status
+                .as_ref()
+                .map(|status| status.phase)
+                .unwrap_or_default(),
+            created: backup
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(now, |time| time.0),
         })
         .collect();
     for name in retention(&kept, &settings.retention, now) {
         let mark = json!({"metadata": {"annotations": {RETIRED_ANNOTATION: "true"}}});
-        let marked = api.patch(&name, &PatchParams::default(), &Patch::Merge(mark)).await;
+        let marked = api
+            .patch(&name, &PatchParams::default(), &Patch::Merge(mark))
+            .await;
         let deleted = match marked {
             Ok(_) => api.delete(&name, &DeleteParams::default()).await.map(drop),
             Err(error) => Err(error),

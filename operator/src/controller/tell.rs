@@ -31,9 +31,11 @@ pub async fn tell(
     let new = status::status(observed, plan, &old, facts);
     let expires = match &facts.tls {
         TlsFacts::Disabled => None,
-        _ => context
-            .memory(&observed.cluster.namespace, &observed.cluster.name)
-            .certificate_expiry,
+        _ => {
+            context
+                .memory(&observed.cluster.namespace, &observed.cluster.name)
+                .certificate_expiry
+        }
     };
     measure(context, cluster, &new, expires);
     let written = match new == old {
@@ -43,7 +45,9 @@ pub async fn tell(
     for event in status::events(&old, &new, plan) {
         let warning = event.kind == EventType::Warning;
         let (reason, action) = (&event.reason, &event.action);
-        context.tell(cluster, warning, reason, action, &event.message).await;
+        context
+            .tell(cluster, warning, reason, action, &event.message)
+            .await;
     }
     Ok(written)
 }
@@ -85,7 +89,9 @@ fn tls_facts(enabled: bool, secrets: &Secrets, now: Timestamp) -> TlsFacts {
     };
     let remedy = "renew it, or let cert-manager or the operator's own authority do it";
     if *at <= now {
-        return TlsFacts::Expired(format!("the certificate of Secret {name} has ended: {remedy}"));
+        return TlsFacts::Expired(format!(
+            "the certificate of Secret {name} has ended: {remedy}"
+        ));
     }
     match at.duration_since(now) < EXPIRING {
         true => TlsFacts::Expiring(format!(
@@ -114,5 +120,7 @@ fn measure(
         certificate_expiry: expires.map(|at| at.as_second()),
     };
     let namespace = cluster.namespace().unwrap_or_default();
-    context.metrics.cluster(&namespace, &cluster.name_any(), &figures);
+    context
+        .metrics
+        .cluster(&namespace, &cluster.name_any(), &figures);
 }

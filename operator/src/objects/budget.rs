@@ -30,7 +30,7 @@ pub fn disruption_budget(cluster: &QuorateCluster, voters: usize) -> Option<PodD
     let mut selector = labels::selector(&names.cluster);
     selector.insert(ROLE_LABEL.to_owned(), "voter".to_owned());
     Some(PodDisruptionBudget {
-        metadata: labels::cluster_meta(cluster, names.cluster.clone()),
+        metadata: labels::cluster_meta(cluster, names.cluster),
         spec: Some(PodDisruptionBudgetSpec {
             min_available: i32::try_from(keep).ok().map(IntOrString::Int),
             selector: Some(LabelSelector {

@@ -45,7 +45,7 @@ pub fn network_policy(cluster: &QuorateCluster, settings: &Settings) -> Option<N
         ),
     ];
     Some(NetworkPolicy {
-        metadata: labels::cluster_meta(cluster, names.cluster.clone()),
+        metadata: labels::cluster_meta(cluster, names.cluster),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(members),
             policy_types: Some(vec!["Ingress".to_owned()]),

@@ -171,7 +171,10 @@ fn what_a_user_adds_does_not_replace_what_is_needed() {
 fn a_seed_restores_once_and_never_begins_empty_instead() {
     let mut cluster = cluster();
     let from = serde_json::json!({
-        "fromBackup": { "store": { "s3": { "bucket": "b", "credentialsSecret": "s" } }, "key": "k" },
+        "fromBackup": {
+            "store": { "s3": { "bucket": "b", "credentialsSecret": "s" } },
+            "key": "k",
+        },
     });
     cluster.spec.bootstrap = serde_json::from_value(from).expect("it is one");
     let mut seed = member("demo-seedaa");

@@ -153,10 +153,15 @@ async fn storage_class(client: &Client, name: Option<&str>) -> kube::Result<Opti
 #[must_use]
 pub fn lowest_version(seen: &Objects) -> Option<String> {
     let key = |version: &&str| {
-        let parts = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+        let parts = version
+            .split('.')
+            .map(|part| part.parse::<u64>().unwrap_or(0));
         parts.collect::<Vec<_>>()
     };
-    versions(seen).into_iter().min_by_key(key).map(str::to_owned)
+    versions(seen)
+        .into_iter()
+        .min_by_key(key)
+        .map(str::to_owned)
 }
 
 /// The versions that Pods were made for.
