@@ -45,6 +45,9 @@ pub async fn reconcile(
 
 /// When a pass that failed is made again.
 pub fn after_error(backup: Arc<QuorateBackup>, error: &PassError, _: Arc<Context>) -> Next {
+    if error.is_conflict() {
+        return Next::requeue(SOON);
+    }
     tracing::warn!(
         namespace = backup.namespace().unwrap_or_default(),
         backup = backup.name_any(),

@@ -44,6 +44,14 @@ pub enum PassError {
     Pki(String),
 }
 
+impl PassError {
+    /// Whether an object changed between the look and the write.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Kubernetes(kube::Error::Api(status)) if status.code == 409)
+    }
+}
+
 /// One pass.
 ///
 /// # Errors
@@ -63,12 +71,13 @@ pub async fn reconcile(
 
 /// When a pass that failed is made again.
 pub fn after_error(cluster: Arc<QuorateCluster>, error: &PassError, _: Arc<Context>) -> Next {
-    tracing::warn!(
-        namespace = cluster.namespace().unwrap_or_default(),
-        cluster = cluster.name_any(),
-        %error,
-        "a pass failed"
-    );
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    // Somebody edited the object between the look and the write: the next look sees it.
+    if error.is_conflict() {
+        tracing::debug!(namespace, cluster = name, %error, "looking again");
+        return Next::requeue(AT_ONCE);
+    }
+    tracing::warn!(namespace, cluster = name, %error, "a pass failed");
     Next::requeue(AFTER_FAILURE)
 }
 

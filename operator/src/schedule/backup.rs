@@ -60,7 +60,10 @@ fn pending(backup: &BackupView, cluster: Option<&ClusterFacts>) -> BackupStep {
         return wait("ClusterNotFound", &message);
     };
     if !cluster.running {
-        return wait("ClusterNotRunning", "the cluster is paused, hibernates or goes away");
+        return wait(
+            "ClusterNotRunning",
+            "the cluster is paused, hibernates or goes away",
+        );
     }
     let store = match store(backup, cluster) {
         Ok(store) => store,
@@ -90,7 +93,9 @@ fn store(backup: &BackupView, cluster: &ClusterFacts) -> Result<Store, Refusal> 
         let message = "neither the backup nor the cluster's spec.backup names a store".to_owned();
         return Err(refusal("InvalidReference", message));
     };
-    store.check().map_err(|error| refusal("InvalidReference", error.to_string()))?;
+    store
+        .check()
+        .map_err(|error| refusal("InvalidReference", error.to_string()))?;
     let mounted = cluster.store.as_ref();
     let secret = mounted.and_then(Store::credentials_secret);
     if store.credentials_secret().is_some() && store.credentials_secret() != secret {
@@ -107,12 +112,7 @@ fn store(backup: &BackupView, cluster: &ClusterFacts) -> Result<Store, Refusal> 
     Ok(store.clone())
 }
 
-fn choose(
-    cluster: &ClusterFacts,
-    but: Option<&str>,
-    attempt: i32,
-    store: Store,
-) -> BackupStep {
+fn choose(cluster: &ClusterFacts, but: Option<&str>, attempt: i32, store: Store) -> BackupStep {
     match cluster.best(but) {
         None => wait("NoHealthyMember", "no member of the cluster is healthy"),
         Some(member) => BackupStep::Choose {
@@ -144,7 +144,11 @@ fn poll(backup: &BackupView, cluster: Option<&ClusterFacts>) -> BackupStep {
             }
             wait("Running", "the sidecar does not answer at the moment")
         }
-        Heard::Unknown => again(backup, cluster, "the sidecar has restarted in the middle of it"),
+        Heard::Unknown => again(
+            backup,
+            cluster,
+            "the sidecar has restarted in the middle of it",
+        ),
         Heard::State(state) => match (state.phase, &state.artifact) {
             (Phase::Running, _) => wait("Running", "it is being taken"),
             (Phase::Succeeded, Some(artifact)) => BackupStep::Uploaded(Box::new(artifact.clone())),
@@ -166,7 +170,11 @@ fn failed(
 ) -> BackupStep {
     match problem {
         Some(problem) if hopeless(problem) => BackupStep::Fail(of_problem(problem)),
-        Some(problem) => again(backup, cluster, &format!("{}: {}", problem.reason, problem.message)),
+        Some(problem) => again(
+            backup,
+            cluster,
+            &format!("{}: {}", problem.reason, problem.message),
+        ),
         None => again(backup, cluster, "the sidecar gave no reason"),
     }
 }
@@ -197,4 +205,3 @@ fn again(backup: &BackupView, cluster: Option<&ClusterFacts>, why: &str) -> Back
         Err(refusal) => BackupStep::Fail(refusal),
     }
 }
-

@@ -52,11 +52,13 @@ pub fn next_run(
     let zoned = clock.to_zoned(zone);
     let next = next(&cron, &zoned, schedule)? + jitter;
     let latest = cron.find_previous_occurrence(&zoned, true).ok();
-    let latest = latest.map(|zoned| zoned.timestamp()).filter(|latest| *latest > last);
-    let deadline = settings.starting_deadline_seconds.unwrap_or(DEADLINE_SECONDS);
-    let in_time = |at: &Timestamp| {
-        clock.duration_since(*at) <= SignedDuration::from_secs(deadline)
-    };
+    let latest = latest
+        .map(|zoned| zoned.timestamp())
+        .filter(|latest| *latest > last);
+    let deadline = settings
+        .starting_deadline_seconds
+        .unwrap_or(DEADLINE_SECONDS);
+    let in_time = |at: &Timestamp| clock.duration_since(*at) <= SignedDuration::from_secs(deadline);
     Ok(Due {
         run: latest.filter(in_time),
         missed: latest.filter(|at| !in_time(at)),
@@ -75,7 +77,10 @@ pub fn check(settings: &BackupSettings, now: Timestamp) -> Result<(), Refusal> {
 /// The name of the `QuorateBackup` of a run: the same however often it is made.
 #[must_use]
 pub fn run_name(cluster: &str, run: Timestamp) -> String {
-    let time = run.to_zoned(TimeZone::UTC).strftime("%Y%m%d-%H%M%S").to_string();
+    let time = run
+        .to_zoned(TimeZone::UTC)
+        .strftime("%Y%m%d-%H%M%S")
+        .to_string();
     format!("{cluster}-{time}")
 }
 
@@ -96,7 +101,11 @@ fn parse(schedule: &str, zone: Option<&str>) -> Result<(Cron, TimeZone), Refusal
     if !nickname && words != 5 {
         let example = match words {
             // Most who write six mean seconds first.
-            6 => schedule.split_whitespace().skip(1).collect::<Vec<_>>().join(" "),
+            6 => schedule
+                .split_whitespace()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" "),
             _ => "0 3 * * *".to_owned(),
         };
         return Err(invalid(format!(
@@ -104,7 +113,10 @@ fn parse(schedule: &str, zone: Option<&str>) -> Result<(Cron, TimeZone), Refusal
              day of month, month, day of week, such as `{example}`"
         )));
     }
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let parser = CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .build();
     let cron = parser.parse(schedule).map_err(|error| {
         invalid(format!(
             "spec.backup.schedule `{schedule}` is no schedule ({error}); it takes minute (0-59), \
@@ -143,9 +155,10 @@ fn invalid(message: String) -> Refusal {
 /// The cluster's own share of the jitter: always the same, and even among clusters.
 fn jitter(uid: &str, most: i64) -> SignedDuration {
     let digest = Sha256::digest(uid.as_bytes());
-    let number = digest.iter().take(8).fold(0_u64, |number, byte| {
-        (number << 8) | u64::from(*byte)
-    });
+    let number = digest
+        .iter()
+        .take(8)
+        .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
     let span = u64::try_from(most).unwrap_or(0).saturating_add(1);
     SignedDuration::from_secs(i64::try_from(number % span).unwrap_or(0))
 }

@@ -11,7 +11,13 @@ use super::task_name;
 /// The backup is deleted: what runs is stopped, and what lies in the store goes if it should.
 pub(super) fn release(backup: &BackupView, cluster: Option<&ClusterFacts>) -> BackupStep {
     let status = &backup.status;
-    let running = matches!(backup.task, Heard::State(BackupState { phase: Phase::Running, .. }));
+    let running = matches!(
+        backup.task,
+        Heard::State(BackupState {
+            phase: Phase::Running,
+            ..
+        })
+    );
     if let Some(member) = status.member.as_ref().filter(|_| running) {
         return BackupStep::Stop {
             member: member.clone(),
@@ -28,12 +34,18 @@ pub(super) fn release(backup: &BackupView, cluster: Option<&ClusterFacts>) -> Ba
     let (Some(artifact), Some(store)) = (made, &status.store) else {
         return BackupStep::Release(None);
     };
-    let stays = format!("{} stays in its store: no cluster is left to delete it", artifact.uri);
+    let stays = format!(
+        "{} stays in its store: no cluster is left to delete it",
+        artifact.uri
+    );
     let Some(cluster) = cluster.filter(|cluster| !cluster.deleting) else {
         return BackupStep::Release(Some(stays));
     };
     match cluster.best(None) {
-        None => wait("NoHealthyMember", "no member is healthy to delete what lies in the store"),
+        None => wait(
+            "NoHealthyMember",
+            "no member is healthy to delete what lies in the store",
+        ),
         Some(member) => BackupStep::Reclaim {
             member: member.to_owned(),
             request: DeleteRequest {

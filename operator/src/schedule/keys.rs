@@ -20,9 +20,15 @@ pub fn object_key(namespace: &str, cluster: &str, cluster_uid: &str, at: Timesta
     let at = at.to_zoned(TimeZone::UTC);
     let folder = at.strftime("%Y/%m");
     let time = at.strftime("%Y%m%dT%H%M%SZ");
-    format!("{namespace}/{cluster}-{}/{folder}/{time}", short(cluster_uid))
+    format!(
+        "{namespace}/{cluster}-{}/{folder}/{time}",
+        short(cluster_uid)
+    )
 }
 
 fn short(uid: &str) -> String {
-    uid.chars().filter(char::is_ascii_alphanumeric).take(UID_CHARS).collect()
+    uid.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(UID_CHARS)
+        .collect()
 }

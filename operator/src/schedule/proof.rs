@@ -1,8 +1,6 @@
 //! Proving a backup that lies in its store.
 
-use quorate_sidecar::wire::{
-    Artifact, DeleteRequest, Phase, Store, VerifyRequest, VerifyState,
-};
+use quorate_sidecar::wire::{Artifact, DeleteRequest, Phase, Store, VerifyRequest, VerifyState};
 
 use super::backup::{given_up, hopeless, of_problem, refusal, wait};
 use super::step::{BackupStep, BackupView, ClusterFacts, Heard, MAX_ATTEMPTS};
@@ -41,7 +39,10 @@ pub(super) fn prove(backup: &BackupView, cluster: Option<&ClusterFacts>) -> Back
         let message = format!("{MAX_ATTEMPTS} attempts to prove it have failed");
         return BackupStep::Fail(refusal("AttemptsExhausted", message));
     }
-    let own = status.member.as_deref().filter(|member| cluster.fit(member));
+    let own = status
+        .member
+        .as_deref()
+        .filter(|member| cluster.fit(member));
     let Some(member) = own.or_else(|| cluster.best(None)) else {
         return wait("NoHealthyMember", "no member of the cluster is healthy");
     };
@@ -75,7 +76,10 @@ fn disproved(
     // What is damaged must not count as a backup for those who see only the store.
     let why = of_problem(problem);
     let Some(member) = cluster.best(None) else {
-        return Some(wait("NoHealthyMember", "no member is healthy to delete what is damaged"));
+        return Some(wait(
+            "NoHealthyMember",
+            "no member is healthy to delete what is damaged",
+        ));
     };
     Some(BackupStep::Discard {
         member: member.to_owned(),

@@ -156,7 +156,10 @@ impl ClusterFacts {
     /// The follower that is furthest, rather another one than `but`; the leader only where there
     /// is no follower.
     pub(super) fn best(&self, but: Option<&str>) -> Option<&str> {
-        let healthy = self.candidates.iter().filter(|member| member.healthy && !member.learner);
+        let healthy = self
+            .candidates
+            .iter()
+            .filter(|member| member.healthy && !member.learner);
         let best = healthy.max_by_key(|member| {
             let other = but != Some(member.name.as_str());
             (!member.leader, other, member.applied_index, &member.name)

@@ -47,7 +47,10 @@ fn ready(seen: &Observed, plan: &Plan, strength: &Strength) -> Verdict {
     let cluster = &seen.cluster;
     let full = strength.full(seen);
     let bootstrapping = matches!(plan.operation, Some((OperationKind::Bootstrapping, _, _)));
-    let split = plan.stalled.as_ref().filter(|refusal| refusal.reason == "SplitBrain");
+    let split = plan
+        .stalled
+        .as_ref()
+        .filter(|refusal| refusal.reason == "SplitBrain");
     if cluster.deleting {
         return verdict(Some(false), "Deleting", "the cluster is being deleted");
     }
@@ -70,7 +73,11 @@ fn ready(seen: &Observed, plan: &Plan, strength: &Strength) -> Verdict {
         return verdict(Some(false), "QuorumLost", message);
     }
     if full {
-        return verdict(Some(true), "Ready", "as many voters as are wanted are healthy");
+        return verdict(
+            Some(true),
+            "Ready",
+            "as many voters as are wanted are healthy",
+        );
     }
     let message = "the cluster serves, with fewer healthy voters than are wanted";
     verdict(Some(false), "MembersUnavailable", message)
@@ -144,7 +151,11 @@ fn converged(seen: &Observed, strength: &Strength) -> Verdict {
         let message = "there are not as many voters as are wanted";
         return verdict(Some(false), "MembersDiffer", message);
     }
-    verdict(Some(true), "AllMembersCurrent", "every member is as the spec wants it")
+    verdict(
+        Some(true),
+        "AllMembersCurrent",
+        "every member is as the spec wants it",
+    )
 }
 
 fn backup(facts: &Facts) -> Verdict {
@@ -206,7 +217,11 @@ fn storage(seen: &Observed) -> Verdict {
     if seen.listed.is_none() {
         return verdict(None, "Unasked", "alarms are unknown: no quorum answers");
     }
-    verdict(Some(true), "Ok", "no alarm is raised, and volumes have their size")
+    verdict(
+        Some(true),
+        "Ok",
+        "no alarm is raised, and volumes have their size",
+    )
 }
 
 fn identity(seen: &Observed, plan: &Plan) -> Verdict {
@@ -216,5 +231,9 @@ fn identity(seen: &Observed, plan: &Plan) -> Verdict {
     if seen.cluster.cluster_id.is_none() {
         return verdict(None, "Bootstrapping", "the cluster has no ID yet");
     }
-    verdict(Some(true), "Consistent", "all that answer are of one cluster")
+    verdict(
+        Some(true),
+        "Consistent",
+        "all that answer are of one cluster",
+    )
 }

@@ -32,10 +32,22 @@ pub struct Event {
 #[must_use]
 pub fn events(old: &QuorateClusterStatus, new: &QuorateClusterStatus, plan: &Plan) -> Vec<Event> {
     let done = plan.action.as_ref().and_then(of_action);
-    let raised = new.alarms.iter().filter(|alarm| !old.alarms.contains(alarm));
+    let raised = new
+        .alarms
+        .iter()
+        .filter(|alarm| !old.alarms.contains(alarm));
     let raised = raised.map(|alarm| {
-        let reason = if alarm.ends_with("CORRUPT") { "CorruptAlarm" } else { "NoSpaceAlarm" };
-        event(EventType::Warning, reason, format!("alarm raised: {alarm}"), "Observe")
+        let reason = if alarm.ends_with("CORRUPT") {
+            "CorruptAlarm"
+        } else {
+            "NoSpaceAlarm"
+        };
+        event(
+            EventType::Warning,
+            reason,
+            format!("alarm raised: {alarm}"),
+            "Observe",
+        )
     });
     let started = new.operation.as_ref().filter(|operation| {
         old.operation.as_ref().map(|before| before.kind) != Some(operation.kind)
@@ -44,8 +56,15 @@ pub fn events(old: &QuorateClusterStatus, new: &QuorateClusterStatus, plan: &Pla
         let reason = super::word(operation.kind);
         event(EventType::Normal, &reason, operation.step.clone(), "Plan")
     });
-    let flips = new.conditions.iter().filter_map(|condition| of_condition(old, condition));
-    done.into_iter().chain(started).chain(raised).chain(flips).collect()
+    let flips = new
+        .conditions
+        .iter()
+        .filter_map(|condition| of_condition(old, condition));
+    done.into_iter()
+        .chain(started)
+        .chain(raised)
+        .chain(flips)
+        .collect()
 }
 
 fn event(kind: EventType, reason: &str, message: String, action: &str) -> Event {
@@ -62,18 +81,26 @@ fn of_action(action: &Action) -> Option<Event> {
         Some(event(EventType::Normal, reason, message, action))
     };
     match action {
-        Action::CreateSeed { name } => {
-            normal("MemberCreated", format!("made the first member {name}"), "CreateMember")
-        }
-        Action::CreateJoiner { name } => {
-            normal("MemberCreated", format!("made the member {name}"), "CreateMember")
-        }
-        Action::AdmitJoiner { name } => {
-            normal("MemberAdmitted", format!("{name} is a learner of the cluster"), "AddMember")
-        }
-        Action::LatchClusterId { id } => {
-            normal("ClusterBegun", format!("the cluster has the ID {id:016x}"), "Latch")
-        }
+        Action::CreateSeed { name } => normal(
+            "MemberCreated",
+            format!("made the first member {name}"),
+            "CreateMember",
+        ),
+        Action::CreateJoiner { name } => normal(
+            "MemberCreated",
+            format!("made the member {name}"),
+            "CreateMember",
+        ),
+        Action::AdmitJoiner { name } => normal(
+            "MemberAdmitted",
+            format!("{name} is a learner of the cluster"),
+            "AddMember",
+        ),
+        Action::LatchClusterId { id } => normal(
+            "ClusterBegun",
+            format!("the cluster has the ID {id:016x}"),
+            "Latch",
+        ),
         Action::CreatePod { name } => normal("PodCreated", format!("made Pod {name}"), "CreatePod"),
         Action::DeletePod { name, cause, .. } => {
             let message = format!("deleted Pod {name}: {}", because(*cause));
@@ -83,15 +110,24 @@ fn of_action(action: &Action) -> Option<Event> {
             let message = format!("asked for {} MiB for {name}", bytes >> 20);
             normal("VolumeExpanding", message, "ExpandClaim")
         }
-        Action::Promote { name, .. } => {
-            normal("MemberPromoted", format!("asked to make {name} a voter"), "PromoteMember")
-        }
-        Action::MoveLeader { name, .. } => {
-            normal("LeaderMoved", format!("handed leadership to {name}"), "MoveLeader")
-        }
+        Action::Promote { name, .. } => normal(
+            "MemberPromoted",
+            format!("asked to make {name} a voter"),
+            "PromoteMember",
+        ),
+        Action::MoveLeader { name, .. } => normal(
+            "LeaderMoved",
+            format!("handed leadership to {name}"),
+            "MoveLeader",
+        ),
         Action::Retire { name, cause, .. } => {
             let message = format!("{name} leaves: {}", because(*cause));
-            Some(event(tone(*cause), &cause.reason(), message, "RetireMember"))
+            Some(event(
+                tone(*cause),
+                &cause.reason(),
+                message,
+                "RetireMember",
+            ))
         }
         Action::RemoveMember { name, id } => {
             let message = format!("removed member {name} ({id:016x}) from the cluster");
@@ -135,7 +171,10 @@ fn because(cause: Cause) -> &'static str {
 }
 
 fn of_condition(old: &QuorateClusterStatus, condition: &Condition) -> Option<Event> {
-    let before = old.conditions.iter().find(|old| old.type_ == condition.type_);
+    let before = old
+        .conditions
+        .iter()
+        .find(|old| old.type_ == condition.type_);
     let same = before.is_some_and(|before| {
         before.status == condition.status && before.reason == condition.reason
     });
@@ -159,7 +198,11 @@ fn of_condition(old: &QuorateClusterStatus, condition: &Condition) -> Option<Eve
         "False" => (false, true),
         _ => (true, false),
     };
-    let kind = if good { EventType::Normal } else { EventType::Warning };
+    let kind = if good {
+        EventType::Normal
+    } else {
+        EventType::Warning
+    };
     let reason = match condition.type_.as_str() {
         "QuorumHealthy" => format!("Quorum{}", condition.reason),
         "BackupHealthy" => format!("Backup{}", condition.reason),

@@ -70,9 +70,14 @@ pub(crate) struct Strength {
 
 impl Strength {
     fn of(seen: &Observed) -> Self {
-        let listed = seen.listed.as_ref().map_or(&[][..], |listed| &listed.members);
+        let listed = seen
+            .listed
+            .as_ref()
+            .map_or(&[][..], |listed| &listed.members);
         let voters = listed.iter().filter(|member| !member.learner);
-        let healthy = voters.clone().filter(|member| plan::is_healthy(seen, &member.name));
+        let healthy = voters
+            .clone()
+            .filter(|member| plan::is_healthy(seen, &member.name));
         Self {
             voters: voters.clone().count(),
             healthy: healthy.count(),
@@ -137,7 +142,9 @@ fn operation(seen: &Observed, plan: &Plan, old: &QuorateClusterStatus) -> Option
 fn replacements(seen: &Observed, old: &QuorateClusterStatus) -> Vec<Time> {
     let recent = |at: &Timestamp| seen.now.as_second() - at.as_second() < 3600;
     let latched = old.replacements.iter().map(|time| time.0).filter(recent);
-    let mut all: Vec<_> = latched.chain(seen.cluster.replacements.iter().copied()).collect();
+    let mut all: Vec<_> = latched
+        .chain(seen.cluster.replacements.iter().copied())
+        .collect();
     all.sort();
     all.dedup();
     all.into_iter().map(Time).collect()
@@ -145,7 +152,10 @@ fn replacements(seen: &Observed, old: &QuorateClusterStatus) -> Vec<Time> {
 
 fn alarms(seen: &Observed) -> Vec<String> {
     let name = |id: u64| {
-        let listed = seen.listed.as_ref().map_or(&[][..], |listed| &listed.members);
+        let listed = seen
+            .listed
+            .as_ref()
+            .map_or(&[][..], |listed| &listed.members);
         let listed = listed.iter().find(|member| member.id == id);
         listed.map_or_else(|| format!("{id:016x}"), |member| member.name.clone())
     };
