@@ -8,6 +8,7 @@ mod backup;
 mod install;
 mod life;
 mod monitoring;
+mod trouble;
 
 use anyhow::{Context, Result, ensure};
 use quorate_e2e::kubernetes::real::Real;
@@ -50,6 +51,9 @@ const SCENARIOS: &[Scenario] = &[
     scenario!(life::an_image_and_a_field_roll, inside: true),
     scenario!(life::the_operator_may_be_killed, inside: true),
     scenario!(life::clusters_hibernate, inside: false),
+    scenario!(trouble::specs_change_in_the_middle, inside: false),
+    scenario!(trouble::hand_edits_are_put_right, inside: false),
+    scenario!(trouble::a_missing_secret_stalls_until_it_is_there, inside: false),
     scenario!(backup::backups_each_minute_start_new_clusters, inside: false),
     scenario!(monitoring::prometheus_sees_members, inside: true),
     scenario!(install::helm_test_passes, inside: false),
