@@ -49,14 +49,12 @@ impl ActError {
 
     /// Whether Kubernetes refuses because a quota is used up.
     #[must_use]
-    pub fn quota(&self) -> Option<&str> {
+    pub fn quota(&self) -> bool {
         match self {
-            Self::Kubernetes(kube::Error::Api(status))
-                if status.code == 403 && status.message.contains("exceeded quota") =>
-            {
-                Some(&status.message)
+            Self::Kubernetes(kube::Error::Api(status)) => {
+                status.code == 403 && status.message.contains("exceeded quota")
             }
-            _ => None,
+            _ => false,
         }
     }
 }

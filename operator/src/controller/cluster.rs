@@ -16,7 +16,7 @@ use super::tell::{facts, tell};
 use super::{Context, children, reach, roles, schedule, secrets};
 use crate::act::{Hands, write_member_status};
 use crate::api::{FINALIZER, Lifecycle, QuorateCluster};
-use crate::model::{Action, Observed};
+use crate::model::{Action, Observed, Plan, Refusal};
 use crate::objects::Names;
 use crate::observe::{self, Objects, Surroundings};
 use crate::plan::{is_healthy, plan};
@@ -27,6 +27,10 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// After an action that did not succeed: the other side may need a moment.
 const AFTER_FAILED_ACTION: Duration = Duration::from_secs(2);
+/// Why an action failed: a quota of Kubernetes is used up.
+const QUOTA: &str = "QuotaExceeded";
+/// Why an action failed: as the message says.
+const FAILED: &str = "ActionFailed";
 /// When nothing is left to look at.
 const LATER: Duration = Duration::from_secs(3600);
 
@@ -118,9 +122,7 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
     }
     let mut plan = plan(&observed);
     let memory = context.memory(namespace, name);
-    if plan.action.is_some() && plan.blocked_by.is_none() {
-        plan.blocked_by = memory.failure.clone();
-    }
+    blame(&mut plan, memory.failure.clone());
     let backups = schedule::keep(context, &cluster, idle, now).await?;
     let lowest = observe::lowest_version(&objects);
     let facts = facts(context, &cluster, &secrets, lowest, backups.facts, now);
@@ -201,6 +203,18 @@ async fn with_finalizer(
         .await
 }
 
+/// Says what holds up an action that is to be tried again.
+fn blame(plan: &mut Plan, failure: Option<Refusal>) {
+    let Some(failure) = failure.filter(|_| plan.action.is_some()) else {
+        return;
+    };
+    plan.blocked_by.get_or_insert(failure.message.clone());
+    // It is tried again and again, but somebody has to act first.
+    if failure.reason == QUOTA {
+        plan.stalled.get_or_insert(failure);
+    }
+}
+
 /// Latches since when members are unhealthy, and that they are well again.
 async fn latch_health(
     context: &Context,
@@ -254,7 +268,11 @@ async fn act(context: &Context, hands: &Hands<'_>, action: &Action, memory: &Mem
         }
         Err(error) => {
             context.metrics.action(kind, "error");
-            let text = error.to_string();
+            let failure = Refusal {
+                reason: if error.quota() { QUOTA } else { FAILED }.to_owned(),
+                message: error.to_string(),
+            };
+            let text = &failure.message;
             tracing::warn!(
                 namespace,
                 cluster = name,
@@ -263,15 +281,11 @@ async fn act(context: &Context, hands: &Hands<'_>, action: &Action, memory: &Mem
                 "it did not succeed"
             );
             // Said once, not at each attempt.
-            if memory.failure.as_deref() != Some(&text) && !error.passes() {
-                let reason = if error.quota().is_some() {
-                    "QuotaExceeded"
-                } else {
-                    "ActionFailed"
-                };
-                context.tell(hands.cluster, true, reason, kind, &text).await;
+            if memory.failure.as_ref() != Some(&failure) && !error.passes() {
+                let reason = &failure.reason;
+                context.tell(hands.cluster, true, reason, kind, text).await;
             }
-            context.remember(&namespace, &name, |memory| memory.failure = Some(text));
+            context.remember(&namespace, &name, |memory| memory.failure = Some(failure));
             AFTER_FAILED_ACTION
         }
     }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::Metrics;
 use crate::api::FIELD_MANAGER;
 use crate::members::Credentials;
+use crate::model::Refusal;
 use crate::objects::Settings;
 use crate::pki::Timing;
 
@@ -37,7 +38,7 @@ pub struct Kinds {
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// Why the last action did not succeed.
-    pub failure: Option<String>,
+    pub failure: Option<Refusal>,
     /// When space was last made in the store.
     pub space_freed: Option<Timestamp>,
     /// When the first certificate ends.
