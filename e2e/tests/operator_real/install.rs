@@ -2,11 +2,13 @@
 
 use crate::{SYSTEM, chart, operator_pods};
 use anyhow::{Context, Result, bail, ensure};
-use quorate_e2e::binaries::prometheus_definitions;
+use quorate_e2e::binaries::{helm_program, prometheus_definitions};
 use quorate_e2e::kubernetes::real::Real;
 use quorate_e2e::kubernetes::real::node::is_ready;
 use quorate_e2e::kubernetes::real::space::{CONVERGE_DEADLINE, Space, condition};
 use serde_json::{Value, json};
+use std::path::Path;
+use tokio::process::Command;
 
 /// What the documentation shows as a first cluster.
 const FIRST: &str = "\
@@ -62,6 +64,22 @@ pub async fn helm_installs_the_operator(real: &Real) -> Result<()> {
     Ok(())
 }
 
+/// What is committed for `kubectl apply` is what the chart says.
+pub async fn manifests_are_fresh(real: &Real) -> Result<()> {
+    let made = real.dir().join("install.yaml");
+    let root = Path::new(&chart("quorate")?).join("../..");
+    let output = Command::new(root.join("scripts/manifests.sh"))
+        .arg(&made)
+        .env("HELM", helm_program()?)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "{output:?}");
+    let committed = std::fs::read_to_string(root.join("manifests/install.yaml"))?;
+    let same = committed == std::fs::read_to_string(made)?;
+    ensure!(same, "manifests/install.yaml is stale: `make manifests`");
+    Ok(())
+}
+
 pub async fn ten_lines_make_a_cluster(real: &Real) -> Result<()> {
     let space = Space::new(&real.kube, "first").await?;
     real.kube.kubectl(&["apply", "-f", "-"], FIRST).await?;
@@ -101,7 +119,7 @@ pub async fn bad_specs_are_refused(real: &Real) -> Result<()> {
     let space = Space::new(&real.kube, "refused").await?;
     let cases = [
         (json!({"replicas": 2}), "replicas must be 1, 3, 5 or 7"),
-        (json!({"replicas": "three"}), "integer"),
+        (json!({"replicas": "three"}), "expected numeric"),
         (
             json!({"replicas": 1, "storage": {"medium": "Memory"}}),
             "needs at least 3 replicas",

@@ -42,6 +42,7 @@ macro_rules! scenario {
 /// In their order: the first installs what all others use, the last removes it.
 const SCENARIOS: &[Scenario] = &[
     scenario!(install::helm_installs_the_operator, inside: false),
+    scenario!(install::manifests_are_fresh, inside: false),
     scenario!(install::ten_lines_make_a_cluster, inside: false),
     scenario!(install::bad_specs_are_refused, inside: false),
     scenario!(install::ctl_needs_no_flags, inside: false),
@@ -114,7 +115,7 @@ async fn the_operator_on_a_real_kubernetes() -> Result<()> {
             Ok(()) => eprintln!("{name}: passed in {took:.1?}"),
             Err(error) => {
                 let error = real.explain(error).await;
-                eprintln!("{name}: FAILED after {took:.1?}: {error:?}");
+                eprintln!("{name}: FAILED after {took:.1?}: {error:#}");
                 failed.push(name);
             }
         }
