@@ -3,6 +3,8 @@
 
 mod action;
 mod observed;
+#[cfg(test)]
+pub mod testing;
 
 pub use action::{Action, Cause, Plan, Refusal};
 pub use observed::{

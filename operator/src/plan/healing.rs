@@ -89,16 +89,22 @@ fn heal(look: &Look<'_>, notes: &mut Notes, name: &str, fault: Fault) -> Option<
     if let Some(step) = hand_over(look, notes, KIND, listed) {
         return step;
     }
-    Some(births::retire(name, fault.cause, true, WORDS, look))
+    let replacement = replaces(look);
+    Some(births::retire(name, fault.cause, replacement, WORDS, look))
+}
+
+/// Whether another one comes, or has come, for a member that leaves now; else it is just one too
+/// many.
+fn replaces(look: &Look<'_>) -> bool {
+    look.population() <= look.cluster().replicas + 1
 }
 
 fn leave(look: &Look<'_>, notes: &mut Notes, name: &str, fault: Fault) -> Option<Step> {
-    // Is it one too many, nobody comes for it, or has come already.
     let few = look.population() <= look.cluster().replicas;
-    let replacement = few || look.going_on() == Some(KIND);
     if few && !allowed(look) {
         notes.refuse(KIND, WORDS, name, &exhausted(look));
         return None;
     }
+    let replacement = replaces(look);
     Some(births::retire(name, fault.cause, replacement, WORDS, look))
 }

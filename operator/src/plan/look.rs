@@ -1,5 +1,7 @@
 //! What a look says, as the rungs ask for it.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Birth, MemberPhase, OperationKind};
@@ -22,11 +24,22 @@ pub(super) struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub(super) fn new(seen: &'a Observed) -> Self {
-        let own = seen.voices.values().find(|v| v.id != 0 && v.id == v.leader);
-        let heard = seen.voices.values().find(|voice| voice.leader != 0);
+        // One that was cut off may still take itself for the leader: most voices decide.
+        let mut counts = BTreeMap::<u64, usize>::new();
+        for voice in seen.voices.values().filter(|voice| voice.leader != 0) {
+            *counts.entry(voice.leader).or_default() += 1;
+        }
+        let own = |id: u64| {
+            seen.voices
+                .values()
+                .any(|voice| voice.id == id && voice.leader == id)
+        };
+        let most = counts
+            .into_iter()
+            .max_by_key(|(id, count)| (*count, own(*id)));
         Self {
             seen,
-            leader: own.or(heard).map(|voice| voice.leader),
+            leader: most.map(|(id, _)| id),
         }
     }
 
@@ -143,15 +156,6 @@ impl<'a> Look<'a> {
         let ready = pod.is_some_and(|pod| pod.ready_since.is_some() && !pod.deleting);
         let ready = ready || (pod.is_some() && !self.is_voter(name));
         ready && self.answers(name) && !self.corrupt(name)
-    }
-
-    /// Whether every member of the list has an object and is healthy, and none is on its way in
-    /// or out.
-    pub(super) fn all_healthy(&self) -> bool {
-        let settled = self.seen.members.iter().all(|(name, view)| {
-            view.phase == MemberPhase::Admitted && self.is_voter(name) && self.healthy(name)
-        });
-        settled && self.listed().len() == self.seen.members.len()
     }
 
     fn healthy_voters_but(&self, id: u64) -> usize {

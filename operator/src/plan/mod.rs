@@ -117,3 +117,6 @@ fn finish(look: &Look<'_>, notes: Notes, step: Option<Step>) -> Plan {
         look_again,
     }
 }
+
+#[cfg(test)]
+mod plan_test;

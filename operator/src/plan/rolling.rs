@@ -3,10 +3,11 @@
 
 use jiff::Timestamp;
 
-use crate::api::OperationKind;
+use crate::api::{MemberPhase, OperationKind};
 use crate::model::{Action, Cause, ListedMember, MemberView, PodView};
 
 use super::births;
+use super::faults;
 use super::leaving::{hand_over, needs_quorum};
 use super::look::Look;
 use super::step::{Notes, Step};
@@ -26,9 +27,7 @@ pub(super) fn rung(look: &Look<'_>, notes: &mut Notes) -> Option<Step> {
         notes.refuse(kind, words, "", refusal);
         return None;
     }
-    if !look.all_healthy() {
-        let down = look.staying().find(|(name, _)| !look.healthy(name));
-        let name = down.map_or("", |(name, _)| name);
+    if let Some(name) = unfit(look) {
         let what = "all members must be healthy before the next Pod goes".to_owned();
         notes.wait(Step::wait(kind, words, name, what));
         return None;
@@ -71,6 +70,17 @@ fn outdated<'a>(look: &Look<'a>) -> Vec<(&'a str, &'a ListedMember, &'a PodView)
         Some((name, look.listing(name)?, pod))
     });
     members.collect()
+}
+
+/// A member that is down, has to be replaced, or is on its way in or out: no other one goes.
+fn unfit<'a>(look: &Look<'a>) -> Option<&'a str> {
+    let mut members = look.seen().members.iter();
+    let unfit = members.find(|(name, view)| {
+        let settled = view.phase == MemberPhase::Admitted && look.is_voter(name);
+        !settled || !look.healthy(name) || faults::of(look, name).is_some()
+    });
+    let orphan = || look.orphans().next().map(|orphan| orphan.name.as_str());
+    unfit.map(|(name, _)| name.as_str()).or_else(orphan)
 }
 
 /// A member that has not been well for long enough.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::api::OperationKind;
+use crate::api::{MemberPhase, OperationKind};
 use crate::model::{Cause, MemberView};
 
 use super::births;
@@ -47,6 +47,11 @@ pub(super) fn outwards(look: &Look<'_>, notes: &mut Notes) -> Option<Step> {
 pub(super) fn inwards(look: &Look<'_>, notes: &mut Notes) -> Option<Step> {
     let (kind, words) = (OperationKind::ScalingIn, "choosing who leaves");
     if look.population() <= wanted(look) {
+        return None;
+    }
+    let mut members = look.seen().members.values();
+    if members.any(|view| view.phase == MemberPhase::Leaving) {
+        // One at a time; what it waits for is noted.
         return None;
     }
     let (name, _) = victim(look)?;

@@ -17,3 +17,10 @@ pub use step::{BackupStep, BackupView, Candidate, ClusterFacts, Heard, MAX_ATTEM
 
 /// How many characters of a UID tell objects apart.
 const UID_CHARS: usize = 8;
+
+#[cfg(test)]
+mod backup_test;
+#[cfg(test)]
+mod cron_test;
+#[cfg(test)]
+mod retention_test;

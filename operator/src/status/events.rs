@@ -195,6 +195,8 @@ fn of_condition(old: &QuorateClusterStatus, condition: &Condition) -> Option<Eve
         }
         "False" if is(ConditionType::Stalled) => (true, was_true),
         "False" if is(ConditionType::Reconciling) || is(ConditionType::Converged) => (true, false),
+        // Alarms are told one by one.
+        "False" if condition.reason.ends_with("Alarm") => (false, false),
         "False" => (false, true),
         _ => (true, false),
     };

@@ -11,7 +11,12 @@ pub(super) fn members(seen: &Observed) -> Vec<MemberStatus> {
     all.map(|(name, view)| member(seen, name, view)).collect()
 }
 
-/// A size that does not change with every write.
+/// Rounded up, so that it does not change with every write.
+fn whole(bytes: i64) -> i64 {
+    bytes.saturating_add(MEBIBYTE - 1).div_euclid(MEBIBYTE) * MEBIBYTE
+}
+
+/// The words for a size.
 pub(super) fn mebibytes(bytes: i64) -> String {
     format!("{} MiB", bytes / MEBIBYTE)
 }
@@ -38,7 +43,7 @@ fn member(seen: &Observed, name: &str, view: &MemberView) -> MemberStatus {
         current,
         node: pod.and_then(|pod| pod.node.clone()),
         zone: pod.and_then(|pod| pod.zone.clone()),
-        db_size_bytes: size.map(|size| size.div_euclid(MEBIBYTE).saturating_add(1) * MEBIBYTE),
+        db_size_bytes: size.map(whole),
         message,
     }
 }

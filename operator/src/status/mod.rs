@@ -167,3 +167,6 @@ fn alarms(seen: &Observed) -> Vec<String> {
     alarms.sort();
     alarms
 }
+
+#[cfg(test)]
+mod status_test;
