@@ -81,7 +81,8 @@ e2e-images: build $(QUORATE_COREDNS_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done
 run-kubernetes: $(QUORATE_ETCD_BIN_DIR)/.done $(REAL_KUBERNETES) images e2e-images ## a real Kubernetes on Quorate to play with, until Ctrl-D; as root
 	$(QUORATE_BIN_DIR)/quorate-e2e-kubernetes
 
-manifests: $(QUORATE_HELM_BIN_DIR)/.done ## write manifests/install.yaml from the chart
+manifests: setup $(QUORATE_HELM_BIN_DIR)/.done ## write CRDs, dashboards and manifests/install.yaml
+	cargo run --release --locked -p quorate-operator --bin quorate-manifests
 	HELM=$(HELM) scripts/manifests.sh
 
 test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done ## all tests but the long ones
@@ -93,10 +94,11 @@ e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(REAL_KUBERNETES) images e2e-images ##
 $(CARGO_DENY):
 	@scripts/setup.sh deny $(CACHE)/cargo-deny
 
-verify: setup $(CARGO_DENY) ## read only: format, lints, licences and bans, the tidy test
+verify: setup $(CARGO_DENY) ## read only: format, lints, licences and bans, stale manifests, the tidy test
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets --features quorate-e2e/kubernetes -- -D warnings
 	$(CARGO_DENY) --locked check bans licenses sources
+	cargo run --release --locked -p quorate-operator --bin quorate-manifests -- --check
 	cargo test --release --locked -p quorate-e2e --test tidy
 
 fix: setup ## write what verify would complain about

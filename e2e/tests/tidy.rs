@@ -118,6 +118,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "e2e",
         ],
     ),
+    ("rcgen", &["tls", "operator/src/pki", "e2e"]),
     (
         "tonic",
         &[

@@ -137,7 +137,7 @@ pub struct NetworkRules {
     /// Who may reach port 2379; everybody without any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_from: Vec<NetworkPolicyPeer>,
-    /// Who may scrape ports 2381 and 2382; everybody without any.
+    /// Who may scrape ports 2381 (members) and 2383 (sidecars); everybody without any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub monitoring_from: Vec<NetworkPolicyPeer>,
 }

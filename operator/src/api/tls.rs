@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// TLS towards clients and between members. Each change rolls through the members one by one.
+/// TLS towards clients and between members. Where certificates come from cannot change while the
+/// cluster lives, since members of both kinds would not believe each other; the rest can.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
@@ -23,9 +24,12 @@ pub struct Tls {
 /// any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.operatorCA), has(self.certManager), has(self.secretName), has(self.disabled) && self.disabled].filter(given, given).size() <= 1").message(
-    "certificates come from one place: give one of operatorCA, certManager, secretName and disabled"
-))]
+#[x_kube(
+    validation = Rule::new("[has(self.operatorCA), has(self.certManager), has(self.secretName), has(self.disabled) && self.disabled].filter(given, given).size() <= 1")
+        .message("certificates come from one place: give one of operatorCA, certManager, secretName and disabled"),
+    validation = Rule::new("(has(self.disabled) && self.disabled) == (has(oldSelf.disabled) && oldSelf.disabled) && has(self.secretName) == has(oldSelf.secretName) && (!has(self.secretName) || self.secretName == oldSelf.secretName) && has(self.certManager) == has(oldSelf.certManager) && (!has(self.certManager) || self.certManager.issuerRef == oldSelf.certManager.issuerRef)")
+        .message("where certificates come from cannot change, as members of both kinds would not believe each other: make a new cluster from a backup, or renew what is in the Secret")
+)]
 pub struct TlsSource {
     /// The operator's own authority, one a cluster, in the Secret `<cluster>-ca`.
     #[serde(
@@ -38,8 +42,9 @@ pub struct TlsSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_manager: Option<CertManager>,
     /// A Secret of the same namespace with `tls.crt`, `tls.key` and `ca.crt`. The certificate must
-    /// be good for server and client, and for `*.<cluster>-peer.<namespace>.svc`,
-    /// `<cluster>-client.<namespace>.svc` and `localhost`.
+    /// be good for server and client, and for `*.<cluster>-peer.<namespace>.svc`; on the side of
+    /// clients also for `<cluster>-client.<namespace>.svc` and `localhost`. To renew it, change
+    /// the Secret: members read it again without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, ExecAction, HTTPGetAction, Lifecycle,
-    LifecycleHandler, Probe, ResourceRequirements, SecurityContext, TCPSocketAction,
+    LifecycleHandler, Probe, ResourceRequirements, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -16,13 +16,17 @@ use super::volumes::{
     RESTORE_VOLUME, Role, SCRATCH, SIDECAR_TLS, Volumes,
 };
 use super::{
-    CLIENT_PORT, METRICS_PORT, Names, OPERATOR_NAME, PEER_PORT, Peer, SIDECAR_PORT, flags,
+    CLIENT_PORT, METRICS_PORT, Names, OPERATOR_NAME, PEER_PORT, Peer, SIDECAR_METRICS_PORT,
+    SIDECAR_PORT, flags,
 };
 use crate::api::{QuorateCluster, QuorateMember};
 use crate::model::Refusal;
 
 const QUORATE: &str = "/usr/bin/quorate";
 const SIDECAR: &str = "/usr/bin/quorate-sidecar";
+/// The names of the ports in plaintext.
+const METRICS: &str = "metrics";
+const SIDECAR_METRICS: &str = "sidecar-metrics";
 
 /// What the containers of one Pod are made from.
 pub struct Parts<'a> {
@@ -96,13 +100,13 @@ impl Parts<'_> {
             ports: Some(vec![
                 port("client", CLIENT_PORT),
                 port("peer", PEER_PORT),
-                port("metrics", METRICS_PORT),
+                port(METRICS, METRICS_PORT),
             ]),
             resources: Some(self.member_resources()),
             // Half an hour: a member that fell far behind is sent the whole store first.
-            startup_probe: Some(http_probe("/livez", 5, 360)),
-            liveness_probe: Some(http_probe("/livez", 10, 6)),
-            readiness_probe: Some(http_probe("/readyz", 5, 3)),
+            startup_probe: Some(http_probe("/livez", METRICS, 5, 360)),
+            liveness_probe: Some(http_probe("/livez", METRICS, 10, 6)),
+            readiness_probe: Some(http_probe("/readyz", METRICS, 5, 3)),
             lifecycle: Some(Lifecycle {
                 pre_stop: Some(LifecycleHandler {
                     exec: Some(ExecAction {
@@ -121,6 +125,10 @@ impl Parts<'_> {
         let mut env = self.environment();
         env.extend([
             variable("QUORATE_LISTEN", format!("0.0.0.0:{SIDECAR_PORT}")),
+            variable(
+                "QUORATE_LISTEN_METRICS",
+                format!("0.0.0.0:{SIDECAR_METRICS_PORT}"),
+            ),
             variable("QUORATE_SERVER_CERT_FILE", format!("{SIDECAR_TLS}/tls.crt")),
             variable("QUORATE_SERVER_KEY_FILE", format!("{SIDECAR_TLS}/tls.key")),
             variable("QUORATE_SERVER_CA_FILE", format!("{SIDECAR_TLS}/ca.crt")),
@@ -137,16 +145,14 @@ impl Parts<'_> {
             args: Some(vec!["serve".to_owned()]),
             command: Some(vec![SIDECAR.to_owned()]),
             env: Some(env),
-            ports: Some(vec![port("sidecar", SIDECAR_PORT)]),
+            ports: Some(vec![
+                port("sidecar", SIDECAR_PORT),
+                port(SIDECAR_METRICS, SIDECAR_METRICS_PORT),
+            ]),
             resources: Some(resources.unwrap_or_else(|| requests("10m", "32Mi"))),
-            // A kubelet has no certificate to show: it only sees whether someone listens.
-            liveness_probe: Some(Probe {
-                tcp_socket: Some(TCPSocketAction {
-                    port: IntOrString::String("sidecar".to_owned()),
-                    host: None,
-                }),
-                ..probe(20, 6)
-            }),
+            // A kubelet and a Prometheus have no certificate to show: health and metrics, and
+            // nothing else, are in plaintext on a port of their own.
+            liveness_probe: Some(http_probe("/healthz", SIDECAR_METRICS, 20, 6)),
             ..self.container("sidecar", Role::Sidecar)
         }
     }
@@ -248,11 +254,11 @@ fn probe(period_seconds: i32, failures: i32) -> Probe {
     }
 }
 
-fn http_probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+fn http_probe(path: &str, port: &str, period_seconds: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("metrics".to_owned()),
+            port: IntOrString::String(port.to_owned()),
             scheme: Some("HTTP".to_owned()),
             ..HTTPGetAction::default()
         }),

@@ -29,7 +29,7 @@ pub use budget::{disruption_budget, quorum};
 pub use claim::claim;
 pub use image::{image, version};
 pub use labels::{cluster_meta, selector_text};
-pub use names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, SIDECAR_PORT};
+pub use names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, SIDECAR_METRICS_PORT, SIDECAR_PORT};
 pub use network::network_policy;
 pub use pod::pod;
 pub use quantity::bytes;

@@ -13,6 +13,9 @@ pub const METRICS_PORT: i32 = 2381;
 /// The port of the sidecar's API.
 pub const SIDECAR_PORT: i32 = quorate_sidecar::wire::PORT as i32;
 
+/// The port of the sidecar's metrics and health, in plaintext.
+pub const SIDECAR_METRICS_PORT: i32 = 2383;
+
 /// The names of one cluster's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {

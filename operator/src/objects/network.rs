@@ -9,7 +9,10 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, SIDECAR_PORT, Settings, labels};
+use super::{
+    CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, SIDECAR_METRICS_PORT, SIDECAR_PORT, Settings,
+    labels,
+};
 use crate::api::QuorateCluster;
 
 /// The policy; None when the spec wants none.
@@ -40,7 +43,7 @@ pub fn network_policy(cluster: &QuorateCluster, settings: &Settings) -> Option<N
         ),
         rule(&[CLIENT_PORT], restricted(&rules.client_from)),
         rule(
-            &[METRICS_PORT, SIDECAR_PORT],
+            &[METRICS_PORT, SIDECAR_METRICS_PORT],
             restricted(&rules.monitoring_from),
         ),
     ];

@@ -3,7 +3,9 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, SIDECAR_PORT, labels};
+use super::{
+    CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, SIDECAR_METRICS_PORT, SIDECAR_PORT, labels,
+};
 use crate::api::{QuorateCluster, ROLE_LABEL};
 
 /// The Service that clients use, and the headless one that gives each member a name in DNS.
@@ -58,6 +60,7 @@ fn peer(cluster: &QuorateCluster) -> Service {
                 port("peer", PEER_PORT),
                 port("metrics", METRICS_PORT),
                 port("sidecar", SIDECAR_PORT),
+                port("sidecar-metrics", SIDECAR_METRICS_PORT),
             ]),
             ..ServiceSpec::default()
         }),
