@@ -111,7 +111,7 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
     let observed = observe::assemble(&effective, &objects, &heard, circumstances, now);
     let (objects, observed) = latch_health(context, objects, observed).await?;
     if !idle {
-        children::keep(context, &cluster, voters(&observed)).await?;
+        children::keep(context, &cluster, kinds, voters(&observed)).await?;
         roles::label(
             &context.client,
             namespace,
