@@ -1,5 +1,6 @@
 //! A real S3 server (versitygw) on a folder of its own, and a wire before it that can hold back.
 
+use crate::authority::Pair;
 use crate::binaries::s3_program;
 use crate::process::free_port;
 use crate::wait;
@@ -29,14 +30,16 @@ pub struct S3 {
     child: Option<Child>,
     pub port: u16,
     dir: TempDir,
+    /// Over HTTPS with this certificate.
+    pair: Option<Pair>,
 }
 
 impl S3 {
-    /// Starts one with the bucket `bucket`.
+    /// Starts one with the bucket `bucket`, over HTTPS if it has a certificate.
     ///
     /// # Errors
     /// When the program is missing or does not listen.
-    pub async fn start(bucket: &str) -> Result<Self> {
+    pub async fn start(bucket: &str, pair: Option<Pair>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("quorate-s3-").tempdir()?;
         std::fs::create_dir_all(dir.path().join("objects").join(bucket))?;
         std::fs::create_dir(dir.path().join("meta"))?;
@@ -44,6 +47,7 @@ impl S3 {
             child: None,
             port: free_port()?,
             dir,
+            pair,
         };
         server.restart().await?;
         Ok(server)
@@ -55,7 +59,12 @@ impl S3 {
     /// When it does not listen.
     pub async fn restart(&mut self) -> Result<()> {
         let log = std::fs::File::create(self.dir.path().join("log"))?;
-        let child = Command::new(s3_program()?)
+        let mut command = Command::new(s3_program()?);
+        if let Some(pair) = &self.pair {
+            command.arg("--cert").arg(&pair.cert);
+            command.arg("--key").arg(&pair.key);
+        }
+        let child = command
             .arg("--port")
             .arg(format!("127.0.0.1:{}", self.port))
             .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--quiet"])
@@ -94,11 +103,12 @@ impl S3 {
 
     /// A store at `port`: the server's own, or that of a wire before it.
     pub fn store(&self, bucket: &str, port: u16) -> Store {
+        let scheme = if self.pair.is_some() { "https" } else { "http" };
         Store {
             prefix: Some("backups".into()),
             s3: Some(S3Store {
                 bucket: bucket.into(),
-                endpoint: Some(format!("http://127.0.0.1:{port}")),
+                endpoint: Some(format!("{scheme}://127.0.0.1:{port}")),
                 region: None,
                 virtual_hosted_style: false,
                 credentials_secret: Some("s3-credentials".into()),

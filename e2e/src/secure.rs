@@ -224,6 +224,43 @@ pub async fn https_get(port: u16, path: &str, tls: &TlsConfig) -> Result<String>
     get(stream, path).await
 }
 
+/// One call over HTTPS; the status and the body.
+///
+/// # Errors
+/// When nobody answers, or the one does not believe the other.
+pub async fn https_call(
+    port: u16,
+    tls: &TlsConfig,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<(u16, String)> {
+    let file = |path: &Option<std::path::PathBuf>| path.clone().unwrap_or_default();
+    let identity = quorate_tls::Identity::load(quorate_tls::Options {
+        trusted_ca_file: file(&tls.trusted_ca_file),
+        cert_file: file(&tls.cert_file),
+        key_file: file(&tls.key_file),
+        calls_http1: true,
+        ..quorate_tls::Options::default()
+    })?;
+    let socket = quorate_tls::Socket::connect_tcp("127.0.0.1", port).await?;
+    let mut stream = identity.secure(socket, "127.0.0.1").await?;
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .with_context(|| format!("{read:?}"))?;
+    let status = head.split(' ').nth(1).context("a status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
 /// Asks for a path over any stream.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use crate::authority::{Pair, Subject};
 use crate::binaries::{Kind, our_program};
 use crate::cluster::{self, Cluster, Options};
 use crate::process::{Process, Spec, free_port};
-use crate::secure::{Files, Sides, ready, set_urls, url};
+use crate::secure::{Files, Sides, https_call, ready, set_urls, url};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use quorate_client::TlsConfig;
@@ -15,7 +15,6 @@ use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How long a task of the sidecar may take.
 pub const TASK_DEADLINE: Duration = Duration::from_secs(120);
@@ -80,6 +79,44 @@ impl Pods {
     pub fn client(&self, member: usize) -> Result<quorate_client::Client> {
         let url = url(&self.cluster.members[member], true);
         crate::secure::client(&[url], Some(self.files.tls()))
+    }
+
+    /// What one member says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self, member: usize) -> Result<pb::StatusResponse> {
+        let mut client = self.client(member)?.maintenance();
+        Ok(client.status(pb::StatusRequest {}).await?.into_inner())
+    }
+
+    /// Which member leads; waits while there is none.
+    ///
+    /// # Errors
+    /// When no leader appears in time.
+    pub async fn leader(&self) -> Result<usize> {
+        wait::until("a leader", TASK_DEADLINE, async || {
+            for member in 0..self.cluster.members.len() {
+                let Ok(status) = self.status(member).await else {
+                    continue;
+                };
+                let id = status.header.context("a header")?.member_id;
+                if status.leader == id {
+                    return Ok(Some(member));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// `name=url,…` of all members.
+    pub fn initial_cluster(&self) -> String {
+        let members = self.cluster.members.iter().map(|member| {
+            let (name, port) = (&member.spec.name, member.spec.peer_port);
+            format!("{name}=https://127.0.0.1:{port}")
+        });
+        members.collect::<Vec<_>>().join(",")
     }
 
     /// HashKV of one member.
@@ -154,6 +191,9 @@ impl Pods {
                 "--quorate-binary={}",
                 Kind::Quorate.server()?.display()
             ))
+            // As in an image without anybody's certificates.
+            .env("SSL_CERT_FILE", "/nonexistent")
+            .env("SSL_CERT_DIR", "/nonexistent")
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -224,7 +264,7 @@ impl Sidecar {
     /// # Errors
     /// When nobody answers, or the one does not believe the other.
     pub async fn call(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-        call(self.port, &self.tls, method, path, body).await
+        https_call(self.port, &self.tls, method, path, body).await
     }
 
     /// What lies at a path.
@@ -334,41 +374,4 @@ impl Drop for Sidecar {
             self.kill().ok();
         }
     }
-}
-
-/// One call over HTTPS; the status and the body.
-///
-/// # Errors
-/// When nobody answers, or the one does not believe the other.
-pub async fn call(
-    port: u16,
-    tls: &TlsConfig,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> Result<(u16, String)> {
-    let file = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
-    let identity = quorate_tls::Identity::load(quorate_tls::Options {
-        trusted_ca_file: file(&tls.trusted_ca_file),
-        cert_file: file(&tls.cert_file),
-        key_file: file(&tls.key_file),
-        calls_http1: true,
-        ..quorate_tls::Options::default()
-    })?;
-    let socket = quorate_tls::Socket::connect_tcp("127.0.0.1", port).await?;
-    let mut stream = identity.secure(socket, "127.0.0.1").await?;
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer).await;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .with_context(|| format!("{read:?}"))?;
-    let status = head.split(' ').nth(1).context("a status")?.parse()?;
-    Ok((status, body.to_owned()))
 }

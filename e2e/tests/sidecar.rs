@@ -8,10 +8,10 @@ use quorate_e2e::binaries::Kind;
 use quorate_e2e::cluster::{Cluster, Options, set_initial_cluster, specs};
 use quorate_e2e::history::History;
 use quorate_e2e::process::{Process, Spec};
-use quorate_e2e::secure::{ready, url};
-use quorate_e2e::sidecar::{Pods, call, gate, program};
+use quorate_e2e::secure::{https_call, ready, url};
+use quorate_e2e::sidecar::{Pods, Sidecar, gate, program};
 use quorate_e2e::traffic::Traffic;
-use quorate_e2e::{members, seed, verify, wait};
+use quorate_e2e::{members, seed, verify};
 use quorate_sidecar::wire::{Handoff, HandoffRequest, MemberReport, Problem, exit};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -175,33 +175,18 @@ async fn the_gate_asks_the_cluster_who_was_removed() -> Result<()> {
         .iter()
         .map(|it| url(it, true))
         .collect();
-    let id = {
-        let request = quorate_client::proto::etcdserverpb::StatusRequest {};
-        let status = pods
-            .client(2)?
-            .maintenance()
-            .status(request)
-            .await?
-            .into_inner();
-        status.header.context("a header")?.member_id
-    };
+    let id = pods.status(2).await?.header.context("a header")?.member_id;
     let mut asking = flags(&removed, &words);
-    let peers: Vec<String> = pods
-        .cluster
-        .members
-        .iter()
-        .map(|member| {
-            format!(
-                "{}=https://127.0.0.1:{}",
-                member.spec.name, member.spec.peer_port
-            )
-        })
-        .collect();
-    asking[0] = format!("--initial-cluster={}", peers.join(","));
+    asking[0] = format!("--initial-cluster={}", pods.initial_cluster());
     asking.extend(pods.identity_flags());
     asking.push(format!("--cluster-endpoints={}", urls.join(",")));
     pods.cluster.members[2].terminate().await?;
     expect(&gate(&removed, &asking)?, 0, "may start", &words)?;
+    // Data that were there and are gone are not those of a newcomer.
+    let aside = removed.data_dir.with_extension("aside");
+    std::fs::rename(&removed.data_dir, &aside)?;
+    let stopped = gate(&removed, &asking)?;
+    expect(&stopped, exit::DATA_CORRUPT, "are gone from", &words)?;
 
     let client = pods.client(0)?;
     members::once_healthy(async || {
@@ -209,12 +194,13 @@ async fn the_gate_asks_the_cluster_who_was_removed() -> Result<()> {
         client.cluster().member_remove(request).await
     })
     .await??;
-    expect(
-        &gate(&removed, &asking)?,
-        exit::REMOVED,
-        "was removed",
-        &words,
-    )?;
+    let mut joining = asking.clone();
+    joining.push("--initial-cluster-state=existing".to_owned());
+    let stopped = gate(&removed, &joining)?;
+    expect(&stopped, exit::REMOVED, "has no member with", &words)?;
+    std::fs::rename(&aside, &removed.data_dir)?;
+    let stopped = gate(&removed, &asking)?;
+    expect(&stopped, exit::REMOVED, "was removed", &words)?;
 
     // The data of a member of one cluster, where another cluster answers.
     let other = Pods::start(1).await?;
@@ -309,23 +295,7 @@ async fn a_stop_is_never_held_up() -> Result<()> {
 async fn the_api_lets_the_operator_in_and_nobody_else() -> Result<()> {
     let mut pods = Pods::start(3).await?;
     let folder = tempfile::tempdir()?;
-    let leader = wait::until("a leader", SOON, async || {
-        for member in 0..3 {
-            let request = quorate_client::proto::etcdserverpb::StatusRequest {};
-            let status = pods.client(member)?.maintenance().status(request).await;
-            let Ok(status) = status.map(tonic::Response::into_inner) else {
-                continue;
-            };
-            if status
-                .header
-                .is_some_and(|header| header.member_id == status.leader)
-            {
-                return Ok(Some(member));
-            }
-        }
-        Ok(None)
-    })
-    .await?;
+    let leader = pods.leader().await?;
     let mut sidecar = pods.sidecar(leader, folder.path()).await?;
     let report: MemberReport = sidecar.get("/v1/status").await?;
     ensure!(
@@ -335,42 +305,7 @@ async fn the_api_lets_the_operator_in_and_nobody_else() -> Result<()> {
     ensure!(report.serving && report.disk_free_bytes > 0, "{report:?}");
     ensure!(report.disk_free_bytes <= report.disk_bytes, "{report:?}");
 
-    let strangers = [
-        pods.files.tls(),
-        TlsConfig {
-            trusted_ca_file: Some(pods.files.authority.file.clone()),
-            ..TlsConfig::default()
-        },
-    ];
-    for stranger in &strangers {
-        let refused = call(sidecar.port, stranger, "GET", "/v1/status", "").await;
-        ensure!(refused.is_err(), "{stranger:?} was let in: {refused:?}");
-    }
-    for (method, path, body, status, reason) in [
-        ("GET", "/v1/nothing", "", 404, "NotFound"),
-        ("GET", "/v1/backups/b", "", 404, "NotFound"),
-        ("DELETE", "/v1/backups/b", "", 404, "NotFound"),
-        ("POST", "/v1/backups", "{", 400, "BadRequest"),
-        (
-            "POST",
-            "/v1/deletions",
-            r#"{"store":{},"key":"a"}"#,
-            400,
-            "BadRequest",
-        ),
-        (
-            "POST",
-            "/v1/deletions",
-            r#"{"store":{},"key":"a.snap.zst"}"#,
-            400,
-            "BadRequest",
-        ),
-    ] {
-        let (found, answer) = sidecar.call(method, path, body).await?;
-        ensure!(found == status, "{method} {path}: {found} {answer}");
-        let problem: Problem = serde_json::from_str(&answer)?;
-        ensure!(problem.reason == reason, "{method} {path}: {problem:?}");
-    }
+    refuses(&pods, &sidecar).await?;
     let (_, metrics) = sidecar.call("GET", "/metrics", "").await?;
     ensure!(
         metrics.contains("\nquorate_sidecar_member_serving 1\n"),
@@ -411,4 +346,35 @@ async fn the_api_lets_the_operator_in_and_nobody_else() -> Result<()> {
     )
     .await?;
     sidecar.terminate().await
+}
+
+/// Strangers are turned away, and what is wrong is told.
+async fn refuses(pods: &Pods, sidecar: &Sidecar) -> Result<()> {
+    let strangers = [
+        pods.files.tls(),
+        TlsConfig {
+            trusted_ca_file: Some(pods.files.authority.file.clone()),
+            ..TlsConfig::default()
+        },
+    ];
+    for stranger in &strangers {
+        let refused = https_call(sidecar.port, stranger, "GET", "/v1/status", "").await;
+        ensure!(refused.is_err(), "{stranger:?} was let in: {refused:?}");
+    }
+    let no_backup = r#"{"store":{},"key":"a"}"#;
+    let no_store = r#"{"store":{},"key":"a.snap.zst"}"#;
+    for (method, path, body, status, reason) in [
+        ("GET", "/v1/nothing", "", 404, "NotFound"),
+        ("GET", "/v1/backups/b", "", 404, "NotFound"),
+        ("DELETE", "/v1/backups/b", "", 404, "NotFound"),
+        ("POST", "/v1/backups", "{", 400, "BadRequest"),
+        ("POST", "/v1/deletions", no_backup, 400, "BadRequest"),
+        ("POST", "/v1/deletions", no_store, 400, "BadRequest"),
+    ] {
+        let (found, answer) = sidecar.call(method, path, body).await?;
+        ensure!(found == status, "{method} {path}: {found} {answer}");
+        let problem: Problem = serde_json::from_str(&answer)?;
+        ensure!(problem.reason == reason, "{method} {path}: {problem:?}");
+    }
+    Ok(())
 }

@@ -115,8 +115,10 @@ fn sidecar(flags: &ServeFlags, stop: &CancellationToken) -> Result<Arc<Sidecar>,
     if let Some(tls) = &members.tls {
         tls.check().map_err(|error| error.to_string())?;
     }
-    // Loopback only: a proxy of the environment has no part in it.
-    let http = reqwest::Client::builder().no_proxy().build();
+    // Loopback only: a proxy of the environment has no part in it, nor have certificates, of which
+    // an image need not have any.
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    let http = http.build();
     Ok(Arc::new(Sidecar {
         taking: Arc::new(Taking {
             members,

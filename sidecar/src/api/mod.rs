@@ -27,6 +27,8 @@ use crate::verify::{self, Proving};
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const HANDOFF_LIMIT: Duration = Duration::from_secs(10);
+/// Callers wait for 15 s. What takes longer is asked for again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(12);
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the doors need.
@@ -153,8 +155,14 @@ async fn get_backup(State(sidecar): Shared, Path(name): Path<String>) -> Answer 
 }
 
 async fn cancel_backup(State(sidecar): Shared, Path(name): Path<String>) -> Answer {
-    sidecar.backups.cancel(&name).await?;
-    Ok(empty())
+    let cancelled = sidecar.backups.cancel(&name);
+    match tokio::time::timeout(ANSWER_LIMIT, cancelled).await {
+        Ok(ended) => ended.map(|()| empty()).map_err(Refused),
+        Err(_) => {
+            let text = format!("{name} is being ended, and its store is slow; ask once more");
+            Err(Refused(Failure::new(Reason::Busy, text)))
+        }
+    }
 }
 
 async fn begin_verification(State(sidecar): Shared, body: Bytes) -> Answer {
@@ -167,8 +175,15 @@ async fn get_verification(State(sidecar): Shared, Path(name): Path<String>) -> A
 }
 
 async fn delete(State(sidecar): Shared, body: Bytes) -> Answer {
-    backup::delete(&parse(&body)?, &sidecar.taking.mounts).await?;
-    Ok(empty())
+    let request = parse(&body)?;
+    let deleted = backup::delete(&request, &sidecar.taking.mounts);
+    match tokio::time::timeout(ANSWER_LIMIT, deleted).await {
+        Ok(deleted) => deleted.map(|()| empty()).map_err(Refused),
+        Err(_) => {
+            let text = format!("delete {}: no answer within {ANSWER_LIMIT:?}", request.key);
+            Err(Refused(Failure::new(Reason::StoreUnreachable, text)))
+        }
+    }
 }
 
 async fn metrics(State(sidecar): Shared) -> Answer {

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 
 use super::journal::Journal;
-use super::{OBJECT_SUFFIX, manifest_key};
+use super::{OBJECT_SUFFIX, manifest_key, read_manifest};
 
 use crate::failure::{Failure, Reason};
 use crate::member::snapshot::Snapshot;
@@ -99,6 +99,10 @@ impl Taking {
         let (status, mut snapshot) = unless_cancelled(running, begun).await?;
         let key = format!("{}-{}{OBJECT_SUFFIX}", request.key, snapshot.revision);
         let key = place.key(&key);
+        let earlier = find_earlier(&place, &key);
+        if let Some(artifact) = unless_cancelled(running, earlier).await? {
+            return Ok(artifact);
+        }
         let open = Open {
             request,
             place: &place,
@@ -136,6 +140,19 @@ impl Taking {
                 Err(failure)
             }
         }
+    }
+}
+
+/// The backup that lies under `key` already: one that was taken by a sidecar which then died, and
+/// is asked for again. It must not be overwritten, since its manifest would lie for a while.
+async fn find_earlier(place: &Place, key: &str) -> Result<Option<Artifact>, Failure> {
+    match read_manifest(place, key).await {
+        Ok(artifact) => Ok(Some(artifact)),
+        // Who may not list a bucket is not told that a key is not there.
+        Err(failure) if [Reason::NotFound, Reason::AccessDenied].contains(&failure.reason) => {
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
     }
 }
 

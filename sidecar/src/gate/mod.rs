@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data directory ── probe ──> names of peers ──> is it a member still? ──> restore, if told to
-//!      40, 42                      44                  41, 42                   43
+//!      40, 42                      44                40, 41, 42                 43
 //! ```
 //! A member with data is not held back by names that do not resolve: a peer that is gone for good
 //! would else keep the others from coming back. One without data needs those it starts with.
@@ -94,6 +94,7 @@ async fn pass(flags: &GateFlags) -> Result<(), Stop> {
     if let Data::Of(owner) = &data {
         return membership::check(flags, owner).await;
     }
+    membership::check_newcomer(flags, &cluster).await?;
     match request {
         Some(request) if flags.initial_cluster_state == ClusterState::New => {
             restore::run(flags, cluster, request).await

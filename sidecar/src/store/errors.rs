@@ -10,6 +10,18 @@ const TEXT_CHARS_MAX: usize = 300;
 /// A shorter secret would blot out ordinary words.
 const SECRET_CHARS_MIN: usize = 6;
 
+/// Codes of S3 that speak of credentials, whatever HTTP status a server sends with them.
+const CREDENTIAL_CODES: [&str; 7] = [
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "AuthorizationHeaderMalformed",
+    // versitygw, for an access key that it does not know.
+    "XAdminUserNotFound",
+];
+
 /// Values that must not be told.
 #[derive(Default)]
 pub struct Secrets(Vec<String>);
@@ -47,6 +59,10 @@ fn chain<'a>(
 
 fn reason(error: &object_store::Error) -> Reason {
     use object_store::Error;
+    let whole = whole(error);
+    if between(&whole, "<Code>", "</Code>").is_some_and(|code| CREDENTIAL_CODES.contains(&code)) {
+        return Reason::AccessDenied;
+    }
     match error {
         Error::NotFound { .. } => return Reason::NotFound,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
@@ -71,12 +87,14 @@ fn reason(error: &object_store::Error) -> Reason {
     }
 }
 
+fn whole(error: &object_store::Error) -> String {
+    let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
 /// The server's own code and message where there is an answer in XML, else the last cause.
 fn short(error: &object_store::Error) -> String {
-    let whole = chain(error)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ");
+    let whole = whole(error);
     let code = between(&whole, "<Code>", "</Code>");
     let message = between(&whole, "<Message>", "</Message>");
     let text = match (code, message) {

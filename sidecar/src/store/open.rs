@@ -129,7 +129,11 @@ fn open_s3(s3: &S3Store, mounts: &Mounts, secrets: &mut Secrets) -> Opened {
         .with_retry(retries());
     if let Some(endpoint) = &s3.endpoint {
         builder = builder.with_endpoint(endpoint);
-        options = options.with_allow_http(endpoint.starts_with("http://"));
+        // Without TLS nobody's certificates are asked for, and the image need not have any.
+        let is_plain = endpoint.starts_with("http://");
+        options = options
+            .with_allow_http(is_plain)
+            .with_no_system_certificates(is_plain);
     }
     bucket(builder.with_client_options(options).build(), secrets)
 }
@@ -230,5 +234,89 @@ impl<'a> Folder<'a> {
             let text = format!("the Secret {} has no {key}", self.name);
             Failure::new(Reason::AccessDenied, text)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gcs() -> Store {
+        Store {
+            gcs: Some(GcsStore {
+                bucket: "b".into(),
+                credentials_secret: Some("keys".into()),
+            }),
+            ..Store::default()
+        }
+    }
+
+    fn azure() -> Store {
+        Store {
+            azure: Some(AzureStore {
+                account: "a".into(),
+                container: "c".into(),
+                credentials_secret: Some("keys".into()),
+            }),
+            ..Store::default()
+        }
+    }
+
+    fn s3() -> Store {
+        Store {
+            s3: Some(S3Store {
+                bucket: "b".into(),
+                endpoint: Some("http://127.0.0.1:1".into()),
+                region: None,
+                virtual_hosted_style: false,
+                credentials_secret: Some("keys".into()),
+            }),
+            ..Store::default()
+        }
+    }
+
+    /// What opening says with these files in the Secret.
+    fn open(store: &Store, files: &[(&str, &str)]) -> Result<String, Failure> {
+        quorate_tls::use_ring();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        let mounts = Mounts {
+            credentials: Some(folder.path().to_owned()),
+            volume: folder.path().join("volume"),
+        };
+        Place::open(store, &mounts).map(|place| place.uri("k"))
+    }
+
+    #[test]
+    fn each_store_opens_with_its_keys_and_tells_which_is_missing() {
+        let s3_keys = [
+            ("AWS_ACCESS_KEY_ID", "id\n"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+        ];
+        let azure_keys = [("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")];
+        for (store, keys, uri) in [
+            (s3(), s3_keys.as_slice(), "s3://b/k"),
+            (azure(), azure_keys.as_slice(), "az://c/k"),
+        ] {
+            assert_eq!(open(&store, keys), Ok(uri.to_owned()));
+            let failure = open(&store, &keys[1..]).unwrap_err();
+            assert_eq!(failure.reason, Reason::AccessDenied);
+            assert!(failure.message.contains(keys[0].0), "{failure}");
+        }
+        let failure = open(&gcs(), &[]).unwrap_err();
+        assert_eq!(failure.reason, Reason::AccessDenied);
+        assert!(
+            failure.message.contains("service-account.json"),
+            "{failure}"
+        );
+        let [first, second] = s3_keys;
+        let failure = open(&s3(), &[first, second, ("ca.crt", "no PEM")]).unwrap_err();
+        assert_eq!(failure.reason, Reason::BadRequest);
+        assert_eq!(
+            open(&Store::default(), &[]).unwrap_err().reason,
+            Reason::BadRequest
+        );
     }
 }

@@ -34,7 +34,8 @@ pub const RESTORE_VARIABLE: &str = "QUORATE_RESTORE";
 
 /// The exit codes of `quorate-sidecar gate`, which the operator reads from the Pod's status.
 pub mod exit {
-    /// The data directory cannot be read as one: damaged beyond what a start mends.
+    /// The data directory cannot be read as one: damaged beyond what a start mends, or empty
+    /// although the cluster knows that this member has had data.
     pub const DATA_CORRUPT: i32 = 40;
     /// The cluster says that this member was removed; it must not come back.
     pub const REMOVED: i32 = 41;
