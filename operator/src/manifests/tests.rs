@@ -73,6 +73,8 @@ fn samples_are_accepted() {
                     let backup: QuorateBackup = serde_json::from_value(value).expect("one");
                     backup.validate_cel()
                 }
+                // What a sample needs beside it, of Kubernetes' own kinds.
+                Some("Secret") => continue,
                 kind => panic!("{}: {kind:?}", path.display()),
             };
             assert!(checked.is_ok(), "{}: {checked:?}", path.display());
