@@ -260,11 +260,8 @@ pub async fn clusters_hibernate(real: &Real) -> Result<()> {
     space
         .edit("main", &json!({"lifecycle": "Hibernated"}))
         .await?;
-    space
-        .until("no Pods", CONVERGE_DEADLINE, &["pods"], |list| {
-            list["items"].as_array().is_some_and(Vec::is_empty)
-        })
-        .await?;
+    let pods = ["-n", space.name.as_str(), "pods"];
+    real.kube.until_gone(CONVERGE_DEADLINE, &pods).await?;
     space.edit("main", &json!({"lifecycle": "Running"})).await?;
     space.settled("main", 3).await?;
     ensure!(space.members("main").await? == before, "the same members");
