@@ -86,10 +86,12 @@ manifests: setup $(QUORATE_HELM_BIN_DIR)/.done ## write CRDs, dashboards and man
 	HELM=$(HELM) scripts/manifests.sh
 
 test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done ## all tests but the long ones
+	@scripts/setup.sh tests
 	scripts/test.sh
 
-e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(REAL_KUBERNETES) images e2e-images ## the long tests, as root: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes
-	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e --features kubernetes
+e2e: build $(QUORATE_ETCD_BIN_DIR)/.done $(REAL_KUBERNETES) images e2e-images ## the long tests, as root: QUORATE_FAULT_ROUNDS kill rounds (300), a real Kubernetes, 5M keys
+	@scripts/setup.sh tests
+	QUORATE_FAULT_ROUNDS=$${QUORATE_FAULT_ROUNDS:-300} QUORATE_ROUND_TRIP_KEYS=$${QUORATE_ROUND_TRIP_KEYS:-5000000} env --default-signal=INT,QUIT cargo test --release --locked -p quorate-e2e --features kubernetes
 
 $(CARGO_DENY):
 	@scripts/setup.sh deny $(CACHE)/cargo-deny

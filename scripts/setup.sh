@@ -8,6 +8,7 @@
 #   setup.sh helm|coredns|s3|prometheus-operator DIR
 #                        the tool of that module of e2e/, built into DIR
 #   setup.sh node        containerd, runc, network plugins, buildah, Prometheus: for a real node
+#   setup.sh tests       promtool, which judges alerts, and faketime, which sets clocks
 #   setup.sh deny DIR    cargo-deny, installed into DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -138,6 +139,14 @@ setup_node() {
   [ ${#missing[@]} = 0 ] || install "${missing[@]}"
 }
 
+setup_tests() {
+  local missing=()
+  command -v promtool >/dev/null || missing+=(prometheus)
+  command -v faketime >/dev/null || missing+=(faketime)
+  # Of Prometheus only the tool is wanted: on a machine with services, the server is not started.
+  [ ${#missing[@]} = 0 ] || RUNLEVEL=1 install "${missing[@]}"
+}
+
 setup_deny() {
   say "installing cargo-deny into $1 (a few minutes)"
   CARGO_TARGET_DIR="$1/target" cargo install --quiet --locked --root "$1" cargo-deny
@@ -151,10 +160,11 @@ case "${1:-}" in
   kubernetes) setup_kubernetes "$2" ;;
   helm | coredns | s3 | prometheus-operator) setup_tool "$1" "$2" ;;
   node) setup_node ;;
+  tests) setup_tests ;;
   deny) setup_deny "$2" ;;
   *)
     say "usage: setup.sh build | rocksdb DIR | etcd DIR | kubernetes DIR | helm DIR | coredns DIR | s3 DIR |"
-    say "  prometheus-operator DIR | node | deny DIR"
+    say "  prometheus-operator DIR | node | tests | deny DIR"
     exit 2
     ;;
 esac

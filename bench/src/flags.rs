@@ -13,7 +13,8 @@ pub struct Flags {
     #[arg(long)]
     pub quick: bool,
 
-    /// Only these rows: put, get, sget, txn, put-one, watch, million (comma separated).
+    /// Only these rows: put, get, sget, txn, put-one, watch, tls, million, save, restore
+    /// (comma separated).
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
 
@@ -40,6 +41,14 @@ pub struct Flags {
     /// Keys in the store for memory, restart and counting.
     #[arg(long, default_value_t = 1_000_000)]
     pub million_keys: u64,
+
+    /// Keys in a store whose restart is measured too, such as 10000000; 0 leaves that row out.
+    #[arg(long, default_value_t = 0)]
+    pub restart_keys: u64,
+
+    /// Keys in the store that the row `save` saves.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub save_keys: u64,
 
     /// Callers at once.
     #[arg(long, default_value_t = 256)]

@@ -4,7 +4,7 @@ use crate::flags::VALUE_BYTES;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use quorate_client::{Channel, Client, ClientConfig};
+use quorate_client::{Channel, Client, ClientConfig, TlsConfig};
 use quorate_e2e::cluster::Cluster;
 use quorate_proto::etcdserverpb as pb;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
@@ -44,22 +44,36 @@ pub struct Sample {
     pub resident_bytes: f64,
 }
 
+/// Whom the load goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub cluster: &'a Cluster,
+    /// With certificates, all connections are TLS.
+    pub tls: Option<&'a TlsConfig>,
+}
+
+impl<'a> From<&'a Cluster> for Target<'a> {
+    fn from(cluster: &'a Cluster) -> Self {
+        Self { cluster, tls: None }
+    }
+}
+
 /// Channels spread over the members, as many as there are connections; the project's own, because
 /// they cost the generator less than tonic's, and what it takes the servers cannot have.
 ///
 /// # Errors
 /// When an address is no URI.
-pub fn channels(cluster: &Cluster, connections: usize) -> Result<Vec<Channel>> {
-    let ports = cluster.ports();
-    let port = |number: usize| ports[number % ports.len()];
-    (0..connections)
-        .map(|number| channel(port(number)))
-        .collect()
-}
-
-fn channel(port: u16) -> Result<Channel> {
-    let config = ClientConfig::new([format!("127.0.0.1:{port}")]);
-    Ok(Client::connect_lazy(config)?.channel())
+pub fn channels(target: Target<'_>, connections: usize) -> Result<Vec<Channel>> {
+    let ports = target.cluster.ports();
+    let channel = |number: usize| {
+        let port = ports[number % ports.len()];
+        let config = ClientConfig {
+            tls: target.tls.cloned(),
+            ..ClientConfig::new([format!("127.0.0.1:{port}")])
+        };
+        Ok(Client::connect_lazy(config)?.channel())
+    };
+    (0..connections).map(channel).collect()
 }
 
 /// The name of a key by its number.
@@ -79,14 +93,15 @@ pub fn value(random: &mut StdRng) -> Bytes {
 /// # Errors
 /// When a call fails: a rate with failures in it says nothing.
 pub async fn run(
-    cluster: &Cluster,
+    target: Target<'_>,
     work: Work,
     clients: usize,
     connections: usize,
     keys: u64,
     times: (Duration, Duration),
 ) -> Result<Sample> {
-    let channels = channels(cluster, connections.min(clients))?;
+    let cluster = target.cluster;
+    let channels = channels(target, connections.min(clients))?;
     let measuring = Arc::new(AtomicBool::new(false));
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
@@ -227,10 +242,10 @@ pub fn resident_bytes_max(cluster: &Cluster) -> Result<f64> {
 ///
 /// # Errors
 /// When a call fails.
-pub async fn fill(cluster: &Cluster, keys: u64) -> Result<()> {
+pub async fn fill(target: Target<'_>, keys: u64) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
-    for (number, channel) in channels(cluster, 8)?.into_iter().enumerate() {
+    for (number, channel) in channels(target, 8)?.into_iter().enumerate() {
         let next = next.clone();
         let mut kv = KvClient::new(channel);
         let mut random = StdRng::seed_from_u64(number as u64);

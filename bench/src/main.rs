@@ -9,7 +9,10 @@ mod load;
 mod machine;
 mod million;
 mod report;
+mod restore;
 mod rows;
+mod save;
+mod tls;
 mod watchers;
 
 use anyhow::Result;
@@ -31,14 +34,26 @@ fn main() -> Result<()> {
 
 async fn run(flags: &flags::Flags) -> Result<report::Report> {
     let mut report = report::Report::default();
-    let only_million = flags.only.iter().all(|name| name == million::NAME);
-    if flags.only.is_empty() || !only_million {
+    let asked = |name: &String| rows::is_row(name);
+    if flags.only.is_empty() || flags.only.iter().any(asked) {
         for &members in &flags.members {
             rows::run(flags, members, &mut report).await?;
         }
     }
+    if flags.wants(tls::NAME) {
+        tls::run(flags, &mut report).await?;
+    }
     if flags.wants(million::NAME) {
         million::run(flags, &mut report).await?;
+    }
+    if flags.wants(save::NAME) {
+        save::run(flags, &mut report).await?;
+    }
+    if flags.wants(restore::NAME) {
+        restore::run(flags, &mut report).await?;
+    }
+    if flags.restart_keys > 0 {
+        restore::run_restart(flags, &mut report).await?;
     }
     Ok(report)
 }

@@ -94,7 +94,7 @@ async fn measure(flags: &Flags, kind: Kind) -> Result<Figures> {
     options.parent.clone_from(&flags.data_dir);
     let mut cluster = Cluster::start(&options).await?;
     let keys = flags.million_keys;
-    load::fill(&cluster, keys).await?;
+    load::fill((&cluster).into(), keys).await?;
     let mut figures = Figures {
         resident_bytes: load::resident_bytes_max(&cluster)?,
         ..Figures::default()
@@ -108,7 +108,7 @@ async fn measure(flags: &Flags, kind: Kind) -> Result<Figures> {
         cluster.members[0].terminate().await?;
         terminated.push(restart_ms(&mut cluster).await?);
         // What a kill leaves behind depends on what was written since: the same for both.
-        load::fill(&cluster, keys / 100).await?;
+        load::fill((&cluster).into(), keys / 100).await?;
         cluster.members[0].kill()?;
         killed.push(restart_ms(&mut cluster).await?);
     }
@@ -118,8 +118,11 @@ async fn measure(flags: &Flags, kind: Kind) -> Result<Figures> {
     Ok(figures)
 }
 
-/// From the start of the process to the first linearizable read that works.
-async fn restart_ms(cluster: &mut Cluster) -> Result<f64> {
+/// From the start of a process that is down to the first linearizable read that works.
+///
+/// # Errors
+/// When it ends, or does not serve in five minutes.
+pub async fn restart_ms(cluster: &mut Cluster) -> Result<f64> {
     let start = Instant::now();
     cluster.members[0].restart()?;
     let port = cluster.ports()[0];
@@ -178,7 +181,8 @@ async fn median_ms(port: u16, keys: u64, request: pb::RangeRequest) -> Result<f6
     Ok(median(times))
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+/// The middle one.
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }

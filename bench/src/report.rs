@@ -18,6 +18,7 @@ pub struct Line {
     rate_min: Option<f64>,
     p50_max: Option<f64>,
     figure_max: Option<f64>,
+    ours_max: Option<f64>,
 }
 
 impl Line {
@@ -28,6 +29,7 @@ impl Line {
             rate_min: None,
             p50_max: None,
             figure_max: None,
+            ours_max: None,
         }
     }
 
@@ -48,6 +50,12 @@ impl Line {
 
     pub const fn figure(mut self, ratio_max: f64) -> Self {
         self.figure_max = Some(ratio_max);
+        self
+    }
+
+    /// A line that is drawn by a figure, not by etcd.
+    pub const fn ours(mut self, max: f64) -> Self {
+        self.ours_max = Some(max);
         self
     }
 
@@ -79,6 +87,15 @@ impl Report {
             row.name,
             cell(Some(sample))
         )?;
+        Ok(())
+    }
+
+    /// Tells the one who waits a figure.
+    ///
+    /// # Errors
+    /// When standard error is closed.
+    pub fn told(&self, kind: Kind, what: &str) -> Result<()> {
+        writeln!(std::io::stderr(), "{:8} {what}", kind.name())?;
         Ok(())
     }
 
@@ -118,11 +135,15 @@ impl Report {
             Some(value) => format!("{} {unit}", rounded(value)),
             None => "–".to_owned(),
         };
+        let within = |limit: Option<f64>, value: f64| limit.is_none_or(|max| value <= max);
         let (ratio, verdict) = match (etcd, ours) {
             (Some(etcd), Some(ours)) => {
                 let ratio = ours / etcd;
-                let crossed = line.figure_max.is_none_or(|max| ratio <= max);
+                let crossed = within(line.figure_max, ratio) && within(line.ours_max, ours);
                 (format!("{ratio:.3}x"), yes_no(crossed))
+            }
+            (None, Some(ours)) if line.ours_max.is_some() => {
+                ("–".to_owned(), yes_no(within(line.ours_max, ours)))
             }
             _ => ("–".to_owned(), "–"),
         };

@@ -66,6 +66,11 @@ const ROWS: [Row; 6] = [
     },
 ];
 
+/// Whether `name` is one of these rows.
+pub fn is_row(name: &str) -> bool {
+    ROWS.iter().any(|row| row.name == name)
+}
+
 /// Measures all rows that are asked for on clusters of `members` members.
 ///
 /// # Errors
@@ -76,7 +81,7 @@ pub async fn run(flags: &Flags, members: usize, report: &mut Report) -> Result<(
         let mut options = Options::new(kind, members);
         options.parent.clone_from(&flags.data_dir);
         let cluster = Cluster::start(&options).await?;
-        load::fill(&cluster, flags.keys)
+        load::fill((&cluster).into(), flags.keys)
             .await
             .with_context(|| format!("fill {}", kind.name()))?;
         clusters.push((kind, cluster));
@@ -108,7 +113,7 @@ pub async fn run(flags: &Flags, members: usize, report: &mut Report) -> Result<(
 }
 
 /// Who goes first changes from round to round.
-fn turns(clusters: &[(Kind, Cluster)], round: usize) -> Vec<(Kind, &Cluster)> {
+pub fn turns(clusters: &[(Kind, Cluster)], round: usize) -> Vec<(Kind, &Cluster)> {
     let mut turns: Vec<_> = clusters.iter().map(|(kind, c)| (*kind, c)).collect();
     let count = turns.len();
     turns.rotate_left(round % count);
@@ -121,7 +126,15 @@ async fn measure(flags: &Flags, row: &Row, cluster: &Cluster) -> Result<Sample> 
         Measure::Load(work, clients) => {
             let clients = clients.unwrap_or(flags.clients);
             let connections = flags.connections;
-            load::run(cluster, work, clients, connections, flags.keys, times).await
+            load::run(
+                cluster.into(),
+                work,
+                clients,
+                connections,
+                flags.keys,
+                times,
+            )
+            .await
         }
         Measure::Watch => watchers::run(cluster, flags.measure()).await,
     }

@@ -150,6 +150,7 @@ pub fn specs(options: &Options) -> Result<(Vec<Spec>, TempDir)> {
             advertised_peer_port: peer_port,
             initial_cluster: String::new(),
             extra_flags: options.extra_flags.clone(),
+            launcher: Vec::new(),
         });
     }
     set_initial_cluster(&mut specs);

@@ -53,9 +53,23 @@ pub struct Spec {
     /// `name=url,…` of all members.
     pub initial_cluster: String,
     pub extra_flags: Vec<String>,
+    /// A program with its words that starts the server in another world: other limits, another
+    /// clock. Empty for none.
+    pub launcher: Vec<String>,
 }
 
 impl Spec {
+    /// The command that starts the server, but for its flags.
+    fn command(&self) -> Result<Command> {
+        let server = self.kind.server()?;
+        let Some((program, words)) = self.launcher.split_first() else {
+            return Ok(Command::new(server));
+        };
+        let mut command = Command::new(program);
+        command.args(words).arg(server);
+        Ok(command)
+    }
+
     /// The flags, which are the same for etcd and Quorate.
     pub fn flags(&self) -> Vec<String> {
         let client_url = format!("http://127.0.0.1:{}", self.client_port);
@@ -125,7 +139,9 @@ impl Process {
             .open(&self.spec.log)
             .with_context(|| format!("open {}", self.spec.log.display()))?;
         self.log_start = log.metadata()?.len();
-        let child = Command::new(self.spec.kind.server()?)
+        let child = self
+            .spec
+            .command()?
             .args(self.spec.flags())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -141,8 +157,16 @@ impl Process {
     /// # Errors
     /// When the process ends or the deadline passes; the message holds the end of its log.
     pub async fn ready(&mut self) -> Result<()> {
+        self.ready_within(START_DEADLINE).await
+    }
+
+    /// As [`Process::ready`], for a start that has much to do.
+    ///
+    /// # Errors
+    /// As [`Process::ready`].
+    pub async fn ready_within(&mut self, deadline: Duration) -> Result<()> {
         let port = self.spec.client_port;
-        let waited = wait::until("a member that serves", START_DEADLINE, async || {
+        let waited = wait::until("a member that serves", deadline, async || {
             if let Some(status) = self.exit_status()? {
                 bail!("{} ended with {status}", self.spec.name);
             }

@@ -87,12 +87,14 @@ impl KV for KvService {
         parse::kv::range(&request).map_err(status)?;
         let view = self.view_for(request.serializable).await?;
         let revision = view.revision;
+        let reading = Instant::now();
         let answer = if request.range_end.is_empty() {
             view.range_encoded(&request)
         } else {
             blocking(move || view.range_encoded(&request)).await?
         };
         self.replica.tally().ranges.add(1);
+        self.replica.tally().read(reading, answer.is_ok());
         self.replica
             .tally()
             .request(RequestType::RANGE, started, answer.is_ok());

@@ -114,6 +114,8 @@ pub struct Tally {
     pub slow_applies: Count,
     /// How long requests take from their arrival to their answer, by type.
     pub requests: [Outcomes; REQUESTS.len()],
+    /// How long reads of a range take once there is a view to read from.
+    pub reads: Outcomes,
     /// One for each write of what was applied together.
     pub commits: Spread,
     pub read_indexes_failed: Count,
@@ -150,6 +152,7 @@ impl Default for Tally {
             }),
             slow_applies: count(),
             requests: std::array::from_fn(|_| std::array::from_fn(|_| Spread::new(millis(1), 14))),
+            reads: std::array::from_fn(|_| Spread::new(Duration::from_micros(100), 20)),
             commits: Spread::new(millis(1), 14),
             read_indexes_failed: count(),
             read_indexes_slow: count(),
@@ -172,6 +175,11 @@ impl Tally {
     pub fn request(&self, kind: RequestType, started: Instant, succeeded: bool) {
         let outcome = &self.requests[kind.0][usize::from(!succeeded)];
         outcome.observe(started.elapsed());
+    }
+
+    /// Counts a read that began at `started` and ends now.
+    pub fn read(&self, started: Instant, succeeded: bool) {
+        self.reads[usize::from(!succeeded)].observe(started.elapsed());
     }
 
     /// What is counted of one peer, from now on if nothing was yet.

@@ -130,7 +130,7 @@ fn build(source: &Source, incoming: &Path) -> Result<Imported, StartError> {
     let path = &source.file;
     let file = File::open(path).map_err(|error| refused(path, error))?;
     let db = Db::open(incoming)?;
-    let mut importer = Importer::new(db);
+    let mut importer = Importer::new(db)?;
     file.walk(&mut importer)
         .map_err(|error| refused(path, error))?;
     let imported = importer.finish(membership)?;

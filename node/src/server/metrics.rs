@@ -58,6 +58,10 @@ impl Metrics {
             cluster_version: "3.7",
             own_version: VERSION,
             quota_bytes: config.limits.quota_bytes,
+            features: [
+                ("CompactHashCheck", config.checks.compacted.is_some()),
+                ("InitialCorruptCheck", config.checks.initial),
+            ],
         };
         registry.register_collector(Box::new(Node::new(Arc::clone(replica), facts)));
         registry.register_collector(Box::new(Counted::new(Arc::clone(replica))));

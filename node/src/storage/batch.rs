@@ -187,20 +187,6 @@ impl Batch {
         self.overlay.changes.push(Change { key, created });
     }
 
-    /// As [`Batch::delete_pair`], of a key whose version before may be compacted.
-    pub(super) fn delete_imported(
-        &mut self,
-        key: &Bytes,
-        at: (i64, i64),
-        tombstone: &[u8],
-        replaced: Option<&Head>,
-    ) {
-        match replaced {
-            Some(replaced) => self.delete_pair(key, at, tombstone, replaced),
-            None => self.put_record(key, at.0, at.1, tombstone, None),
-        }
-    }
-
     fn put_record(
         &mut self,
         key: &[u8],

@@ -1,22 +1,28 @@
 //! Builds the state from the content of etcd's file (a snapshot, or `member/snap/db`).
 //!
-//! Records come in the order of their revisions, so that each finds what it replaces in `live`:
-//! the same rows come about as when the commands had been applied one by one.
+//! Records come in the order of their revisions, so that `rev` is written as a table at once. What
+//! belongs to a key is sorted beside and then written by key: the same rows come about as when the
+//! commands had been applied one by one, and each is written once.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use quorate_snapshot::{Entries, Error as FileError, etcd};
 
-use super::layout::{Head, LeaseRow};
+use super::layout::{self, Column, Head, LeaseRow, LiveValue};
 use super::record::Record;
+use super::tables::Tables;
+use super::versions::{Version, Versions};
 use super::{Batch, Db, Error};
 use crate::model::kv::{AlarmMember, KeyValue};
 use crate::model::member::Member;
 use crate::model::{Conditions, Position};
 
+/// The folder in the store's in which tables are written.
+const FOLDER: &str = "import";
 /// A commit's size: large enough that its cost does not count, small enough for any machine.
 const COMMIT_BYTES: usize = 1024 * 1024;
 /// etcd's first revision.
@@ -27,6 +33,13 @@ const NEVER_COMPACTED: i64 = -1;
 pub struct Importer {
     db: Arc<Db>,
     batch: Batch,
+    /// Where tables and runs lie until the store has taken them in.
+    folder: PathBuf,
+    records: Tables,
+    versions: Versions,
+    scratch: Vec<u8>,
+    /// Where the last record lies.
+    last: (i64, i64),
     bucket: Vec<u8>,
     revision: i64,
     compacted: i64,
@@ -34,8 +47,6 @@ pub struct Importer {
     members: Vec<Member>,
     alarms: Vec<AlarmMember>,
     leases: BTreeSet<i64>,
-    /// Leases that records name, which may not be there.
-    named_leases: BTreeSet<i64>,
 }
 
 /// What a file said, apart from its records and leases.
@@ -50,9 +61,22 @@ pub struct Imported {
 
 impl Importer {
     /// Writes to `db`, which holds nothing.
-    pub fn new(db: Arc<Db>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn new(db: Arc<Db>) -> Result<Self, Error> {
+        let folder = db.path().join(FOLDER);
+        std::fs::create_dir(&folder).map_err(|source| Error::Io {
+            path: folder.display().to_string(),
+            source,
+        })?;
+        Ok(Self {
             batch: db.batch(),
+            records: Tables::new(Column::Rev, &folder),
+            versions: Versions::new(&folder),
+            folder,
+            scratch: Vec::new(),
+            last: (0, -1),
             db,
             bucket: Vec::new(),
             revision: REVISION_FIRST,
@@ -61,8 +85,7 @@ impl Importer {
             members: Vec::new(),
             alarms: Vec::new(),
             leases: BTreeSet::new(),
-            named_leases: BTreeSet::new(),
-        }
+        })
     }
 
     /// Ends the import. `membership` gives raft's membership, as bytes, for what was read. The
@@ -74,13 +97,7 @@ impl Importer {
         mut self,
         membership: impl FnOnce(&Imported) -> Result<Vec<u8>, Error>,
     ) -> Result<Imported, Error> {
-        // A key may name a lease that is gone; such a lease must not get the key if it comes back.
-        self.batch.commit_pending()?;
-        for lease in self.named_leases.difference(&self.leases) {
-            for key in self.db.reader().lease_keys(*lease)? {
-                self.batch.set_attached(*lease, &key, false);
-            }
-        }
+        self.write_versions()?;
         for member in &self.members {
             self.batch.put_member(member.clone());
         }
@@ -100,8 +117,31 @@ impl Importer {
             .finish_command(imported.revision, imported.compacted);
         self.batch.finish_entry(imported.applied);
         self.batch.commit_pending()?;
+        self.records.take_in(&self.db)?;
         self.db.flush()?;
+        std::fs::remove_dir_all(&self.folder).map_err(|source| Error::Io {
+            path: self.folder.display().to_string(),
+            source,
+        })?;
         Ok(imported)
+    }
+
+    /// Writes what is by key: the newest version, what each version replaced, and the leases' keys.
+    fn write_versions(&mut self) -> Result<(), Error> {
+        let versions = std::mem::replace(&mut self.versions, Versions::new(&self.folder));
+        let mut by_key = ByKey {
+            live: Tables::new(Column::Live, &self.folder),
+            past: Tables::new(Column::Past, &self.folder),
+            leases: &self.leases,
+            batch: &mut self.batch,
+            newest: None,
+            scratch: Vec::new(),
+        };
+        versions.merge(|version| by_key.take(version))?;
+        by_key.end_key()?;
+        let ByKey { live, past, .. } = by_key;
+        live.take_in(&self.db)?;
+        past.take_in(&self.db)
     }
 
     fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), FileError> {
@@ -119,46 +159,32 @@ impl Importer {
         if record.key.is_empty() {
             return Err(bad("has no key"));
         }
-        let key = Bytes::copy_from_slice(record.key);
-        let replaced = self.batch.reader().head(&key).map_err(FileError::sink)?;
-        let old_lease = replaced.map_or(0, |head| head.lease);
+        let place = (at.main, at.sub);
+        if place <= self.last {
+            return Err(bad("is there twice"));
+        }
+        self.last = place;
+        let row = layout::revision_key(at.main, at.sub);
         if at.is_tombstone {
             let tombstone = KeyValue {
-                key: key.clone(),
+                key: Bytes::copy_from_slice(record.key),
                 mod_revision: at.main,
                 ..Default::default()
             };
             let tombstone = tombstone.encode_to_vec();
-            self.attach(&key, old_lease, 0);
-            let place = (at.main, at.sub);
-            self.batch
-                .delete_imported(&key, place, &tombstone, replaced.as_ref());
-        } else {
-            if record.version < 1 || record.mod_revision != at.main {
-                return Err(bad("says another revision, or version 0"));
-            }
-            self.attach(&key, old_lease, record.lease);
-            let head = Head::of(&record, at.sub);
-            let record = Bytes::copy_from_slice(value);
-            self.batch.put_pair(&key, head, record, replaced.as_ref());
+            self.records.put(&row, &tombstone).map_err(FileError::sink)?;
+            let pushed = self.versions.push(record.key, place, 0, None);
+            return pushed.map_err(FileError::sink);
         }
-        if self.batch.size_bytes() >= COMMIT_BYTES {
-            self.batch.commit_pending().map_err(FileError::sink)?;
+        if record.version < 1 || record.mod_revision != at.main {
+            return Err(bad("says another revision, or version 0"));
         }
-        Ok(())
-    }
-
-    fn attach(&mut self, key: &Bytes, from: i64, to: i64) {
-        if from == to {
-            return;
-        }
-        if from != 0 {
-            self.batch.set_attached(from, key, false);
-        }
-        if to != 0 {
-            self.batch.set_attached(to, key, true);
-            self.named_leases.insert(to);
-        }
+        self.records.put(&row, value).map_err(FileError::sink)?;
+        self.scratch.clear();
+        LiveValue::encode(&Head::of(&record, at.sub), value, &mut self.scratch);
+        let live = Some(self.scratch.as_slice());
+        let pushed = self.versions.push(record.key, place, record.lease, live);
+        pushed.map_err(FileError::sink)
     }
 
     fn lease(&mut self, value: &[u8]) -> Result<(), FileError> {
@@ -184,6 +210,51 @@ impl Importer {
             }
             etcd::STORAGE_VERSION => etcd::check_storage_version(value)?,
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Writes versions as they come by key.
+struct ByKey<'a> {
+    live: Tables,
+    past: Tables,
+    leases: &'a BTreeSet<i64>,
+    batch: &'a mut Batch,
+    /// The last version of the key at work, unless it is a tombstone.
+    newest: Option<Version>,
+    scratch: Vec<u8>,
+}
+
+impl ByKey<'_> {
+    fn take(&mut self, version: Version) -> Result<(), Error> {
+        let same = self.newest.as_ref().is_some_and(|it| it.key == version.key);
+        if same && let Some(replaced) = &self.newest {
+            self.scratch.clear();
+            layout::past_key(&version.key, version.at.0, version.at.1, &mut self.scratch);
+            let before = layout::revision_key(replaced.at.0, replaced.at.1);
+            self.past.put(&self.scratch, &before)?;
+        } else {
+            self.end_key()?;
+        }
+        self.newest = version.live.is_some().then_some(version);
+        Ok(())
+    }
+
+    /// The key that was at work has no version more.
+    fn end_key(&mut self) -> Result<(), Error> {
+        let Some(newest) = self.newest.take() else {
+            return Ok(());
+        };
+        self.live
+            .put(&newest.key, newest.live.as_deref().unwrap_or_default())?;
+        // A key may name a lease that is gone; such a lease must not get the key if it comes back.
+        if newest.lease != 0 && self.leases.contains(&newest.lease) {
+            self.batch
+                .set_attached(newest.lease, &newest.key.into(), true);
+            if self.batch.size_bytes() >= COMMIT_BYTES {
+                self.batch.commit_pending()?;
+            }
         }
         Ok(())
     }

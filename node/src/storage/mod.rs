@@ -17,6 +17,8 @@ mod recent;
 pub mod record;
 pub mod scan;
 pub mod snapshot;
+mod tables;
+mod versions;
 
 pub use batch::{Batch, Eraser};
 pub use count::CountBuild;

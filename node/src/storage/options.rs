@@ -16,7 +16,7 @@ const MEMTABLES_BYTES_MAX: usize = 16 * MIB;
 const BUSY_MEMTABLE_BYTES: usize = 8 * MIB;
 const QUIET_MEMTABLE_BYTES: usize = MIB;
 const MEMTABLES_A_COLUMN: i32 = 2;
-const TABLE_BYTES: u64 = 32 * MIB as u64;
+pub(super) const TABLE_BYTES: u64 = 32 * MIB as u64;
 const LEVEL_BASE_BYTES: u64 = 64 * MIB as u64;
 const BLOCK_BYTES: usize = 8 * 1024;
 const BLOOM_BITS_A_KEY: f64 = 10.0;
@@ -52,26 +52,38 @@ pub(super) fn columns() -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     let default = ("default", column(QUIET_MEMTABLE_BYTES, false, &cache));
     std::iter::once(default)
-        .chain(Column::NAMES.into_iter().map(|name| {
-            let busy = [Column::Live, Column::Rev, Column::Past]
-                .iter()
-                .any(|column| column.name() == name);
-            let bytes = if busy {
-                BUSY_MEMTABLE_BYTES
-            } else {
-                QUIET_MEMTABLE_BYTES
-            };
-            // A put looks up its key in `live`, often in vain.
-            let bloom = name == Column::Live.name();
-            let mut options = column(bytes, bloom, &cache);
-            if name == Column::Past.name() {
-                // It only grows, at random places, and is seldom read: few rewrites count most.
-                options.set_compaction_style(DBCompactionStyle::Universal);
-            }
-            (name, options)
-        }))
+        .chain(
+            Column::NAMES
+                .into_iter()
+                .map(|name| (name, named(name, &cache))),
+        )
         .map(|(name, options)| ColumnFamilyDescriptor::new(name, options))
         .collect()
+}
+
+/// Options of a table of `column` that is written outside of the store and then taken in.
+pub(super) fn table(column: Column) -> Options {
+    // Nothing is read while it is written.
+    named(column.name(), &Cache::new_lru_cache(0))
+}
+
+fn named(name: &str, cache: &Cache) -> Options {
+    let busy = [Column::Live, Column::Rev, Column::Past]
+        .iter()
+        .any(|column| column.name() == name);
+    let bytes = if busy {
+        BUSY_MEMTABLE_BYTES
+    } else {
+        QUIET_MEMTABLE_BYTES
+    };
+    // A put looks up its key in `live`, often in vain.
+    let bloom = name == Column::Live.name();
+    let mut options = column(bytes, bloom, cache);
+    if name == Column::Past.name() {
+        // It only grows, at random places, and is seldom read: few rewrites count most.
+        options.set_compaction_style(DBCompactionStyle::Universal);
+    }
+    options
 }
 
 fn column(memtable_bytes: usize, bloom: bool, cache: &Cache) -> Options {

@@ -19,6 +19,8 @@ pub struct NodeFacts {
     /// Our own version.
     pub own_version: &'static str,
     pub quota_bytes: i64,
+    /// The feature gates that do something here, and whether they are on.
+    pub features: [(&'static str, bool); 2],
 }
 
 /// Reads a replica at each scrape.
@@ -219,7 +221,27 @@ impl Node {
         for (name, help, label, value) in facts {
             encoder.fact(name, help, (label, value))?;
         }
-        Ok(())
+        let features = self.facts.features.iter();
+        encoder.gauges(
+            "etcd_server_feature_enabled",
+            "Whether or not a feature is enabled. 1 is enabled, 0 is not.",
+            features.map(|(name, on)| ([("name", *name), ("stage", "ALPHA")], u64::from(*on))),
+        )?;
+        let view = self.replica.view();
+        let peers: Vec<String> = match view.members() {
+            Ok(members) => members.iter().map(|it| format!("{:x}", it.id)).collect(),
+            Err(error) => {
+                tracing::error!(%error, "cannot tell the members");
+                return Ok(());
+            }
+        };
+        encoder.gauges(
+            "etcd_network_known_peers",
+            "The current number of known peers.",
+            peers
+                .iter()
+                .map(|remote| ([("Local", id.as_str()), ("Remote", remote)], 1)),
+        )
     }
 }
 

@@ -290,6 +290,14 @@ impl Collector for Counted {
             "Response latency distribution in seconds for each type",
             requests,
         )?;
+        encoder.spreads(
+            "etcd_server_range_duration_seconds",
+            "The latency distributions of txn.Range",
+            ["true", "false"]
+                .into_iter()
+                .zip(&tally.reads)
+                .map(|(success, spread)| ([("success", success)], spread)),
+        )?;
         encode_peers(&mut encoder, tally)?;
         let view = self.replica.view();
         let alarms: Vec<(String, &str)> = view
