@@ -17,13 +17,12 @@ pub async fn a_missing_secret_stalls_until_it_is_there(real: &Real) -> Result<()
     let spec = json!({"replicas": 1, "storage": storage()});
     space.cluster("main", &spec).await?;
     space.settled("main", 1).await?;
-    let given = space.get(&["secret", "main-server-tls"]).await?;
+    let given = space.get(&["secret", "main-peer-tls"]).await?;
     let data = given["data"].clone();
     space
         .kubectl(&["delete", "quoratecluster", "main", "--timeout=120s"])
         .await?;
-    let source = json!({"secretName": "mine"});
-    let tls = json!({"client": source, "peer": source});
+    let tls = json!({"peer": {"secretName": "mine"}});
     let spec = json!({"replicas": 1, "storage": storage(), "tls": tls});
     space.cluster("main", &spec).await?;
     let args = ["quoratecluster", "main"];
