@@ -85,7 +85,7 @@ manifests: setup $(QUORATE_HELM_BIN_DIR)/.done ## write CRDs, dashboards and man
 	cargo run --release --locked -p quorate-operator --bin quorate-manifests
 	HELM=$(HELM) scripts/manifests.sh
 
-test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done ## all tests but the long ones
+test: build $(QUORATE_ETCD_BIN_DIR)/.done $(QUORATE_S3_BIN_DIR)/.done $(QUORATE_KUBERNETES_BIN_DIR)/.done ## all tests but the long ones
 	@scripts/setup.sh tests
 	scripts/test.sh
 

@@ -11,13 +11,17 @@ mod environment;
 mod event;
 pub mod lab;
 mod launch;
+pub mod load;
 mod mounts;
 mod names;
 mod node;
+pub mod operator;
 mod pod;
 mod probe;
 mod rewrite;
 mod scheduler;
+mod service;
+pub mod space;
 mod status;
 
 use crate::wait;
@@ -110,7 +114,8 @@ struct Shared {
     secrets: Store<Secret>,
     configs: Store<ConfigMap>,
     running: Mutex<BTreeMap<(Place, String), Inside>>,
-    lost: Mutex<BTreeSet<String>>,
+    /// The nodes that are not lost.
+    alive: Mutex<BTreeSet<String>>,
     log: Mutex<File>,
 }
 
@@ -225,13 +230,13 @@ impl Kubelet {
             configs: reflect(&client, &mut tasks),
             client: ClientBox(client),
             running: Mutex::default(),
-            lost: Mutex::default(),
+            alive: Mutex::default(),
             log: Mutex::new(File::create(dir.join("kubelet.log"))?),
         });
         shared.say(&format!("names come by {}", shared.names.way()));
         claims::make_classes(&shared).await?;
         for number in 0..nodes {
-            node::register(&shared, number).await?;
+            node::register(&shared, number, None).await?;
         }
         let ready = async {
             shared.pods.wait_until_ready().await?;
@@ -242,7 +247,7 @@ impl Kubelet {
         tokio::time::timeout(START_DEADLINE, ready)
             .await
             .context("the first lists")??;
-        tasks.spawn(dispatch::run(shared.clone(), nodes));
+        tasks.spawn(dispatch::run(shared.clone()));
         Ok(Self { shared, tasks })
     }
 
@@ -299,6 +304,11 @@ impl Kubelet {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// What answers for a cluster's client Service.
+    pub fn service(&self, namespace: &str, cluster: &str) -> Service {
+        Service::new(&self.shared, namespace, cluster)
+    }
+
     /// The folder of a claim that is bound.
     pub fn claim_folder(&self, namespace: &str, name: &str) -> Option<PathBuf> {
         self.shared.claim_folder(namespace, name)
@@ -314,12 +324,24 @@ impl Kubelet {
         room.exec(&self.shared, &argv, EXEC_DEADLINE).await
     }
 
+    /// Adds nodes for those alone who ask for `pool` by selector and toleration.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn add_pool(&self, pool: &str, nodes: usize) -> Result<()> {
+        for number in 0..nodes {
+            node::register(&self.shared, number, Some(pool)).await?;
+        }
+        Ok(())
+    }
+
     /// Loses a node: its processes die, its heartbeats stop, and the cluster gives it up at once.
     ///
     /// # Errors
     /// When there is no such node.
     pub async fn lose_node(&self, name: &str) -> Result<()> {
-        self.shared.lost.lock().insert(name.to_owned());
+        let was_alive = self.shared.alive.lock().remove(name);
+        ensure!(was_alive, "no node {name} is alive");
         wait::until("the end of a node", START_DEADLINE, async || {
             let running = self.shared.running.lock();
             let is_here = |place: &Place| {
@@ -348,3 +370,4 @@ impl Kubelet {
 }
 
 pub use claims::{CLASS, FIXED_CLASS};
+pub use service::Service;

@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 const KEYS: u32 = 10;
 
 /// How long a caller waits for an answer before it calls the outcome unknown.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pace of one client: the judge needs meetings, not masses.
 const PACE: Duration = Duration::from_millis(4);
@@ -44,13 +44,20 @@ impl Traffic {
         label: &str,
         seed: u64,
     ) -> Result<Self> {
+        let channel = |number: usize| rpc::channel(ports[number % ports.len()], CALL_TIMEOUT);
+        let channels = (0..clients).map(channel).collect::<Result<_>>()?;
+        Ok(Self::over(history, channels, label, seed))
+    }
+
+    /// Starts a client on each channel.
+    pub fn over(history: &Arc<History>, channels: Vec<Channel>, label: &str, seed: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
-        for number in 0..clients {
+        for (number, channel) in channels.into_iter().enumerate() {
             let client = Client {
                 history: history.clone(),
                 stop: stop.clone(),
-                kv: rpc::kv(rpc::channel(ports[number % ports.len()], CALL_TIMEOUT)?),
+                kv: rpc::kv(channel),
                 random: StdRng::seed_from_u64(seed.wrapping_add(number as u64)),
                 number,
                 label: label.to_owned(),
@@ -59,7 +66,7 @@ impl Traffic {
             };
             tasks.push(tokio::spawn(client.run()));
         }
-        Ok(Self { stop, tasks })
+        Self { stop, tasks }
     }
 
     /// Ends all clients and waits for their last answers.

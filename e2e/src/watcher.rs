@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 /// How often a watcher asks how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -142,6 +143,14 @@ impl Stream {
     /// # Errors
     /// When the member does not answer.
     pub async fn open(port: u16, create: pb::WatchCreateRequest) -> Result<Self> {
+        Self::open_over(rpc::stream_channel(port)?, create).await
+    }
+
+    /// The same on a channel without a limit on the time of a call.
+    ///
+    /// # Errors
+    /// When the member does not answer.
+    pub async fn open_over(channel: Channel, create: pb::WatchCreateRequest) -> Result<Self> {
         let (requests, receiver) = mpsc::channel(128);
         let outgoing = tokio_stream::wrappers::ReceiverStream::new(receiver);
         requests
@@ -149,7 +158,7 @@ impl Stream {
                 create,
             )))
             .await?;
-        let mut client = rpc::watch(rpc::stream_channel(port)?);
+        let mut client = rpc::watch(channel);
         let opened = tokio::time::timeout(Duration::from_secs(2), client.watch(outgoing));
         let answers = opened.await??.into_inner();
         Ok(Self { requests, answers })
@@ -179,6 +188,14 @@ pub fn request(union: pb::watch_request::RequestUnion) -> pb::WatchRequest {
 /// # Errors
 /// When it does not come in time.
 pub async fn full_log(port: u16, through: i64) -> Result<Vec<Event>> {
+    full_log_over(rpc::stream_channel(port)?, through).await
+}
+
+/// The same on a channel without a limit on the time of a call.
+///
+/// # Errors
+/// When it does not come in time.
+pub async fn full_log_over(channel: Channel, through: i64) -> Result<Vec<Event>> {
     let everything = Bytes::from_static(&[0]);
     let create = pb::WatchCreateRequest {
         key: everything.clone(),
@@ -187,7 +204,7 @@ pub async fn full_log(port: u16, through: i64) -> Result<Vec<Event>> {
         prev_kv: true,
         ..Default::default()
     };
-    let mut stream = Stream::open(port, create).await?;
+    let mut stream = Stream::open_over(channel, create).await?;
     let mut events: Vec<Event> = Vec::new();
     let reached = |events: &[Event]| {
         let newest = events.last().and_then(|event| event.kv.as_ref());

@@ -22,7 +22,7 @@ struct Handle {
 }
 
 /// Runs until it is aborted.
-pub(super) async fn run(shared: Arc<Shared>, nodes: usize) {
+pub(super) async fn run(shared: Arc<Shared>) {
     let mut handles = BTreeMap::new();
     let mut tasks = JoinSet::new();
     let mut renewed = Instant::now();
@@ -39,10 +39,9 @@ pub(super) async fn run(shared: Arc<Shared>, nodes: usize) {
         note(&shared, "volumes", claims::pass(&shared).await);
         if renewed.elapsed() > node::HEARTBEAT {
             renewed = Instant::now();
-            for name in (0..nodes).map(node::name) {
-                if !shared.lost.lock().contains(&name) {
-                    note(&shared, &name, node::renew(&shared, &name).await);
-                }
+            let alive = shared.alive.lock().clone();
+            for name in alive {
+                note(&shared, &name, node::renew(&shared, &name).await);
             }
         }
         tokio::time::sleep(TICK).await;
@@ -56,14 +55,14 @@ fn note(shared: &Shared, who: &str, outcome: Result<()>) {
 }
 
 fn dispatch(shared: &Arc<Shared>, handles: &mut BTreeMap<String, Handle>, tasks: &mut JoinSet<()>) {
-    let lost = shared.lost.lock().clone();
+    let alive = shared.alive.lock().clone();
     let mut seen = BTreeSet::new();
     for pod in shared.pods.state() {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         let (Some(uid), Some(node)) = (pod.metadata.uid.clone(), node) else {
             continue;
         };
-        if lost.contains(&node) {
+        if !alive.contains(&node) {
             continue;
         }
         seen.insert(uid.clone());
@@ -89,7 +88,7 @@ fn dispatch(shared: &Arc<Shared>, handles: &mut BTreeMap<String, Handle>, tasks:
         handles.insert(uid, Handle { node, tell, task });
     }
     handles.retain(|uid, handle| {
-        if lost.contains(&handle.node) {
+        if !alive.contains(&handle.node) {
             // As when the power fails: nothing is ended in peace.
             handle.task.abort();
         }

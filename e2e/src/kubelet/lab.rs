@@ -1,6 +1,7 @@
 //! A Kubernetes that the tests of one program share: its store, its control plane and its nodes.
 
 use super::Kubelet;
+use super::operator::OperatorProcess;
 use crate::binaries::Kind;
 use crate::cluster::Cluster;
 use crate::kubernetes::ControlPlane;
@@ -10,7 +11,8 @@ use crate::wait;
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::sync::{Arc, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -32,6 +34,7 @@ static SHARED: Mutex<Weak<Lab>> = Mutex::new(Weak::new());
 /// Everything that runs. What is declared first ends first.
 #[derive(Debug)]
 pub struct Lab {
+    operator: OnceLock<OperatorProcess>,
     pub kubelet: Kubelet,
     pub plane: ControlPlane,
     /// The administrator's connection.
@@ -59,9 +62,52 @@ impl Lab {
         outcome.with_context(|| lab.logs())
     }
 
+    /// Runs a test of the operator, which is started with the first of them.
+    ///
+    /// # Errors
+    /// When the lab or the operator does not start, or the test fails.
+    pub fn with_operator(test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let lab = Self::shared()?;
+        {
+            // Held while it starts, so that there is one.
+            let _shared = SHARED.lock();
+            if lab.operator.get().is_none() {
+                lab.runtime.block_on(Box::pin(lab.define_kinds()))?;
+                let operator = OperatorProcess::start(lab.plane.kubeconfig(), lab.dir.path())?;
+                lab.operator.get_or_init(|| operator);
+            }
+        }
+        Self::run(test)
+    }
+
+    /// The operator.
+    ///
+    /// # Errors
+    /// When this is no test of it.
+    pub fn operator(&self) -> Result<&OperatorProcess> {
+        self.operator
+            .get()
+            .context("an operator: the test asks for none")
+    }
+
+    /// Teaches the API server the kinds of quorate.dev, as the chart holds them.
+    async fn define_kinds(&self) -> Result<()> {
+        // At run time: checkouts that share a target directory share this program.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").context("cargo runs the tests")?;
+        let kinds = Path::new(&package).join("../charts/quorate/files/crds");
+        let kinds = kinds.display().to_string();
+        self.plane
+            .kubectl(&["apply", "--server-side", "-f", &kinds], "")
+            .await?;
+        let wait = ["wait", "--for=condition=Established", "crd", "--all"];
+        self.plane.kubectl(&wait, "").await?;
+        Ok(())
+    }
+
     /// The ends of all logs, for messages.
     fn logs(&self) -> String {
-        let mut files = vec![self.dir.path().join("kubelet.log")];
+        let dir = self.dir.path();
+        let mut files: Vec<PathBuf> = vec![dir.join("kubelet.log"), dir.join("operator/log")];
         let pods = std::fs::read_dir(self.dir.path().join("pods"));
         for pod in pods.into_iter().flatten().flatten() {
             let containers = std::fs::read_dir(pod.path())
@@ -110,6 +156,7 @@ impl Lab {
             Ok::<_, anyhow::Error>((files, store, plane, kubelet))
         }))?;
         Ok(Self {
+            operator: OnceLock::new(),
             kubelet,
             rest: plane.rest.clone(),
             plane,

@@ -18,19 +18,15 @@ const LEASE_SECONDS: i32 = 40;
 
 const LEASES: &str = "kube-node-lease";
 
-/// The name of a node by its number.
-pub(super) fn name(number: usize) -> String {
-    format!("node-{number}")
-}
-
-/// Makes a node that is ready, in one of three zones.
+/// Makes a node that is ready, in one of three zones. A pool is for those who ask for it: its
+/// nodes have a label and a taint of their own.
 ///
 /// # Errors
 /// When the API server refuses.
-pub(super) async fn register(shared: &Shared, number: usize) -> Result<()> {
-    let name = name(number);
+pub(super) async fn register(shared: &Shared, number: usize, pool: Option<&str>) -> Result<()> {
+    let name = format!("{}-{number}", pool.unwrap_or("node"));
     let zone = ["a", "b", "c"][number % 3];
-    let node = json!({
+    let mut node = json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "labels": {
@@ -40,11 +36,18 @@ pub(super) async fn register(shared: &Shared, number: usize) -> Result<()> {
             "topology.kubernetes.io/zone": format!("zone-{zone}"),
         }},
     });
+    if let Some(pool) = pool {
+        node["metadata"]["labels"]["pool"] = pool.into();
+        let taint = json!({"key": "pool", "value": pool, "effect": "NoSchedule"});
+        node["spec"] = json!({"taints": [taint]});
+    }
     let api: Api<Node> = Api::all(shared.client.clone());
     api.create(&PostParams::default(), &serde_json::from_value(node)?)
         .await?;
     tell(shared, &name, "True").await?;
-    renew(shared, &name).await
+    renew(shared, &name).await?;
+    shared.alive.lock().insert(name);
+    Ok(())
 }
 
 /// Says whether it is ready, as a kubelet or in its place.
