@@ -114,6 +114,8 @@ struct Shared {
     secrets: Store<Secret>,
     configs: Store<ConfigMap>,
     running: Mutex<BTreeMap<(Place, String), Inside>>,
+    /// The UID of the Pod that is being placed.
+    placing: Mutex<Option<String>>,
     /// The nodes that are not lost.
     alive: Mutex<BTreeSet<String>>,
     log: Mutex<File>,
@@ -230,6 +232,7 @@ impl Kubelet {
             configs: reflect(&client, &mut tasks),
             client: ClientBox(client),
             running: Mutex::default(),
+            placing: Mutex::default(),
             alive: Mutex::default(),
             log: Mutex::new(File::create(dir.join("kubelet.log"))?),
         });

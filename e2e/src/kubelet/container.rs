@@ -1,5 +1,7 @@
 //! One container of a Pod: its runs, why they ended, and when the next one may begin.
 
+mod tell;
+
 use super::Shared;
 use super::environment::{Resolver, expand};
 use super::launch::{PROGRAMS, Room, Run};
@@ -8,13 +10,8 @@ use super::probe::{Found, Prober};
 use super::rewrite::Rewriter;
 use anyhow::Result;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, Pod,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{Container as Spec, ContainerStateTerminated, Pod};
 use std::net::Ipv4Addr;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -26,9 +23,6 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// A run of this length clears the back-off.
 const STEADY: Duration = Duration::from_secs(20);
-
-/// How much of a message or log is told.
-const MESSAGE_BYTES_MAX: usize = 2_048;
 
 /// An image of this tag is in no registry.
 const MISSING_TAG: &str = ":missing";
@@ -336,92 +330,6 @@ impl Container {
         self.room = Some(room);
         Ok(())
     }
-
-    fn message_path(&self) -> &str {
-        self.spec
-            .termination_message_path
-            .as_deref()
-            .unwrap_or("/dev/termination-log")
-    }
-
-    fn message_file(&self) -> PathBuf {
-        self.directory.join("message")
-    }
-
-    fn message(&self, code: i32) -> Option<String> {
-        let read = |file: PathBuf| std::fs::read(file).unwrap_or_default();
-        let mut bytes = read(self.message_file());
-        let policy = self.spec.termination_message_policy.as_deref();
-        if bytes.is_empty() && code != 0 && policy == Some("FallbackToLogsOnError") {
-            bytes = read(self.directory.join("log"));
-        }
-        let tail = &bytes[bytes.len().saturating_sub(MESSAGE_BYTES_MAX)..];
-        (!tail.is_empty()).then(|| String::from_utf8_lossy(tail).into_owned())
-    }
-
-    fn terminated(&self, status: ExitStatus) -> ContainerStateTerminated {
-        let code = status
-            .code()
-            .or(status.signal().map(|signal| 128 + signal))
-            .unwrap_or(255);
-        let since = match &self.state {
-            State::Running(running) => Some(Time(running.since)),
-            _ => None,
-        };
-        ContainerStateTerminated {
-            exit_code: code,
-            reason: Some(if code == 0 { "Completed" } else { "Error" }.to_owned()),
-            message: self.message(code),
-            started_at: since,
-            finished_at: Some(Time(Timestamp::now())),
-            container_id: Some(self.id()),
-            ..Default::default()
-        }
-    }
-
-    fn id(&self) -> String {
-        format!("fake://{}-{}", self.spec.name, self.restarts)
-    }
-
-    /// As a kubelet tells it.
-    pub(super) fn status(&self) -> ContainerStatus {
-        let mut state = ContainerState::default();
-        match &self.state {
-            State::Waiting { reason, message } => {
-                let message = (!message.is_empty()).then(|| message.clone());
-                state.waiting = Some(ContainerStateWaiting {
-                    message,
-                    reason: Some(reason.clone()),
-                });
-            }
-            State::Running(running) => {
-                let started_at = Some(Time(running.since));
-                state.running = Some(ContainerStateRunning { started_at });
-            }
-            State::Terminated(ended) => state.terminated = Some(ended.clone()),
-        }
-        let last = ContainerState {
-            terminated: self.last.clone(),
-            ..Default::default()
-        };
-        let was_up = self.room.is_some();
-        ContainerStatus {
-            name: self.spec.name.clone(),
-            image: self.image().to_owned(),
-            image_id: if was_up {
-                image_id(self.image())
-            } else {
-                String::new()
-            },
-            container_id: was_up.then(|| self.id()),
-            ready: self.is_ready(),
-            started: Some(self.is_started()),
-            restart_count: self.restarts,
-            last_state: Some(last),
-            state: Some(state),
-            ..Default::default()
-        }
-    }
 }
 
 /// Reason and message of a container that cannot be made.
@@ -439,13 +347,4 @@ fn ports(spec: &Spec) -> Vec<(String, i32)> {
     named
         .filter_map(|port| Some((port.name.clone()?, port.container_port)))
         .collect()
-}
-
-/// The same for the same image, as a digest is.
-fn image_id(image: &str) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    image.hash(&mut hasher);
-    let name = image.split('@').next().unwrap_or(image);
-    format!("{name}@sha256:{:064x}", hasher.finish())
 }

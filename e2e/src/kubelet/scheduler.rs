@@ -17,7 +17,13 @@ type Labels = BTreeMap<String, String>;
 /// Binds every Pod that waits, or says why it cannot be bound.
 pub(super) async fn pass(shared: &Shared) -> Result<()> {
     let mut pods = shared.pods.state();
-    pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone().map(|time| time.0));
+    // Whose volumes are on their way comes first, since its node is chosen already.
+    let turn = shared.placing.lock().clone();
+    pods.sort_by_key(|pod| {
+        let meta = &pod.metadata;
+        let since = meta.creation_timestamp.clone().map(|time| time.0);
+        (meta.uid != turn, since, meta.name.clone())
+    });
     let waits = |pod: &&Arc<Pod>| {
         let spec = pod.spec.as_ref();
         let gates = spec.and_then(|spec| spec.scheduling_gates.as_ref());
@@ -60,7 +66,10 @@ async fn place(shared: &Shared, pod: &Pod, pods: &[Arc<Pod>]) -> Result<bool> {
     match super::claims::bind(shared, pod, &node).await? {
         Binding::Bound => {}
         // Its place is taken, so nobody else is placed before it.
-        Binding::Waits => return Ok(true),
+        Binding::Waits => {
+            *shared.placing.lock() = pod.metadata.uid.clone();
+            return Ok(true);
+        }
         Binding::Missing => return Ok(false),
     }
     let binding = json!({
@@ -76,8 +85,10 @@ async fn place(shared: &Shared, pod: &Pod, pods: &[Arc<Pod>]) -> Result<bool> {
         .await;
     match bound {
         Ok(_) => Ok(true),
-        // The store has not seen yet that it was bound or deleted.
-        Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => Ok(false),
+        // The store has not seen yet that it was bound: nobody else before it has.
+        Err(kube::Error::Api(error)) if error.code == 409 => Ok(true),
+        // Deleted, or its namespace is.
+        Err(kube::Error::Api(error)) if [403, 404].contains(&error.code) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -112,7 +123,7 @@ async fn unschedulable(shared: &Shared, pod: &Pod, text: &str) -> Result<()> {
         )
         .await;
     match patched {
-        Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => Ok(()),
+        Err(kube::Error::Api(error)) if [403, 404, 409].contains(&error.code) => Ok(()),
         other => Ok(other.map(drop)?),
     }
 }

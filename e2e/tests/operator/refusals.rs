@@ -97,12 +97,8 @@ fn an_image_that_cannot_be_pulled_stalls_until_it_is_mended() -> Result<()> {
         space
             .edit("main", &json!({"image": {"tag": "missing"}}))
             .await?;
-        let told = |cluster: &Value| {
-            condition(cluster, "Stalled").0 == "True" && condition(cluster, "Stalled").1 != ""
-        };
-        let cluster = space.cluster_until("a reason", "main", told).await?;
-        let (_, reason, message) = condition(&cluster, "Stalled");
-        ensure!(message.contains("missing"), "{reason}: {message}");
+        let cluster = space.cluster_until("a reason", "main", stalls("ImagePullFailed"));
+        let cluster = cluster.await?;
         // One member is away, the others are left alone.
         let pods = space.pods("main").await?;
         let old = pods
@@ -130,7 +126,7 @@ fn a_secret_that_is_missing_stalls_until_it_is_there() -> Result<()> {
         wanted["tls"] = json!({"client": {"secretName": "given"}});
         space.cluster("main", &wanted).await?;
         let cluster = space
-            .cluster_until("a reason", "main", stalls("InvalidReference"))
+            .cluster_until("a reason", "main", stalls("SecretMissing"))
             .await?;
         ensure!(
             condition(&cluster, "Stalled").2.contains("given"),
