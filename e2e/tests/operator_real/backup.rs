@@ -91,15 +91,7 @@ async fn another_cluster(space: &Space) -> Result<()> {
     });
     space.cluster("again", &spec).await?;
     let again = space.settled("again", 3).await?;
-    let words = [
-        "quoratectl",
-        "get",
-        "key-",
-        "--prefix",
-        "--count-only",
-        "-w",
-        "json",
-    ];
+    let words = ["quoratectl", "get", "key-", "--prefix", "-w", "json"];
     let count: Value = serde_json::from_str(&space.ctl("again", &words).await?)?;
     ensure!(count["count"] == 20, "{count}");
     let main = space.settled("main", 3).await?;
