@@ -121,7 +121,7 @@ impl Shape {
     }
 
     fn record(&self, number: u64, created: i64, main: i64, version: i64) -> KeyValue {
-        let lease = if number % LEASED_EVERY == 0 {
+        let lease = if number.is_multiple_of(LEASED_EVERY) {
             (number / LEASED_EVERY) as i64 % LEASES + 1
         } else {
             0

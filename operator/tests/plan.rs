@@ -1,6 +1,8 @@
 //! The planner in a model world with random faults: what must hold of every action, and that it
 //! gets there when the faults stop.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use proptest::prelude::*;

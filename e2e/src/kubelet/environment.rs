@@ -48,7 +48,7 @@ impl Resolver<'_> {
         known: &BTreeMap<String, String>,
     ) -> Result<Option<String>, String> {
         match &variable.value_from {
-            Some(source) => self.from_source(source),
+            Some(source) => self.read_source(source),
             None => {
                 let value = variable.value.as_deref().unwrap_or_default();
                 Ok(Some((self.rewrite)(&expand(value, known))))
@@ -56,7 +56,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn from_source(&self, source: &EnvVarSource) -> Result<Option<String>, String> {
+    fn read_source(&self, source: &EnvVarSource) -> Result<Option<String>, String> {
         if let Some(field) = &source.field_ref {
             return self.field(field).map(Some);
         }

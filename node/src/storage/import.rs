@@ -172,7 +172,9 @@ impl Importer {
                 ..Default::default()
             };
             let tombstone = tombstone.encode_to_vec();
-            self.records.put(&row, &tombstone).map_err(FileError::sink)?;
+            self.records
+                .put(&row, &tombstone)
+                .map_err(FileError::sink)?;
             let pushed = self.versions.push(record.key, place, 0, None);
             return pushed.map_err(FileError::sink);
         }

@@ -253,6 +253,28 @@ pub fn operator_dashboard() -> Value {
             "age",
         ),
         panel(
+            "First certificate to end",
+            "s",
+            format!(
+                "min by (namespace, cluster) \
+                 (quorate_operator_cluster_certificate_expiry_timestamp_seconds{{{s}}}) - time()"
+            ),
+            "{{namespace}}/{{cluster}}",
+        ),
+    ];
+    let panels = panels.into_iter().chain(work());
+    dashboard(
+        "quorate-operator",
+        "Quorate / Operator",
+        &[namespace],
+        panels.collect(),
+    )
+}
+
+/// What the operator itself does.
+fn work() -> Vec<Panel> {
+    vec![
+        panel(
             "Passes",
             "ops",
             "sum by (kind, outcome) (rate(quorate_operator_reconcile_total[5m]))".to_owned(),
@@ -272,20 +294,5 @@ pub fn operator_dashboard() -> Value {
             "sum by (action, outcome) (rate(quorate_operator_actions_total[5m]))".to_owned(),
             "{{action}} {{outcome}}",
         ),
-        panel(
-            "First certificate to end",
-            "s",
-            format!(
-                "min by (namespace, cluster) \
-                 (quorate_operator_cluster_certificate_expiry_timestamp_seconds{{{s}}}) - time()"
-            ),
-            "{{namespace}}/{{cluster}}",
-        ),
-    ];
-    dashboard(
-        "quorate-operator",
-        "Quorate / Operator",
-        &[namespace],
-        panels,
-    )
+    ]
 }

@@ -29,11 +29,7 @@ impl World {
             None => {}
             Some(Blind::Health) => well(&mut seen),
             Some(Blind::Data) => whole(&mut seen),
-            Some(Blind::Objects) => {
-                if seen.members.len() > 2 {
-                    seen.members.pop_first();
-                }
-            }
+            Some(Blind::Objects) => drop_first(&mut seen),
             Some(Blind::Begun) => seen.cluster.cluster_id = None,
             Some(Blind::Learners) => {
                 let members = seen
@@ -89,5 +85,11 @@ fn whole(seen: &mut Observed) {
                 deleting: false,
             });
         }
+    }
+}
+
+fn drop_first(seen: &mut Observed) {
+    if seen.members.len() > 2 {
+        seen.members.pop_first();
     }
 }
