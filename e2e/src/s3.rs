@@ -209,6 +209,12 @@ impl Wire {
         .await
     }
 
+    /// Holds back once so many more bytes have passed.
+    pub fn hold_after(&self, bytes: u64) {
+        let passed = self.passed.load(Ordering::Relaxed);
+        self.limit.send_replace(passed + bytes);
+    }
+
     /// Lets everything pass.
     pub fn open(&self) {
         self.limit.send_replace(u64::MAX);

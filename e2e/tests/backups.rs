@@ -394,6 +394,8 @@ enum End {
 async fn whatever_dies_in_mid_upload_leaves_nothing_that_counts() -> Result<()> {
     let mut bench = Bench::start().await?;
     bench.fill_with_noise(20).await?;
+    // One wire for all: what is left behind is removed at the address where it was stored.
+    let wire = Wire::before(bench.s3.port, u64::MAX).await?;
     for end in [
         End::Cancelled,
         End::StoreKilled,
@@ -401,7 +403,7 @@ async fn whatever_dies_in_mid_upload_leaves_nothing_that_counts() -> Result<()> 
         End::SidecarKilled,
     ] {
         let name = format!("{end:?}").to_lowercase();
-        let wire = Wire::before(bench.s3.port, 12 * MIB as u64).await?;
+        wire.hold_after(12 * MIB as u64);
         let request = bench.request(&name, bench.s3.store(BUCKET, wire.port));
         let state: BackupState = bench.sidecar.post("/v1/backups", &request).await?;
         ensure!(state.phase == Phase::Running, "{state:?}");
