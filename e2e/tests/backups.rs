@@ -469,6 +469,7 @@ impl Bench {
             }
             End::SidecarKilled => {
                 self.sidecar.kill()?;
+                wire.open();
                 self.sidecar = self.pods.sidecar(0, self.folder.path()).await?;
                 let (status, answer) = self.sidecar.call("GET", &path, "").await?;
                 ensure!(status == 404, "{status} {answer}");
