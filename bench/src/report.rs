@@ -147,6 +147,7 @@ impl Report {
             }
             _ => ("–".to_owned(), "–"),
         };
+        let verdict = if line.text.is_empty() { "–" } else { verdict };
         push(
             &mut self.plain,
             &[
