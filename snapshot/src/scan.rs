@@ -188,7 +188,7 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Entries as _, Plan, Writer};
+    use crate::{Plan, Writer};
 
     /// A file with records up to `last`, of which the largest takes several pages.
     fn file(last: i64) -> Vec<u8> {

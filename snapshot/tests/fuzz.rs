@@ -4,8 +4,7 @@
 //!
 //! `QUORATE_FUZZ_SECONDS` sets how long (60), `QUORATE_FUZZ_SEED` where to begin: a failure names
 //! the seed of its one case. `QUORATE_FUZZ_KEEP=1` adds the smallest file of each kind of outcome
-//! to
-//! `corpus/`, which every run begins with.
+//! to `corpus/`, which every run begins with.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -65,7 +65,9 @@ fn drawn(at: usize, panel: &Panel) -> Value {
         "datasource": source,
         "gridPos": { "h": 8, "w": 12, "x": (at % 2) * 12, "y": (at / 2) * 8 },
         "fieldConfig": { "defaults": { "unit": panel.unit, "min": 0 }, "overrides": [] },
-        "options": { "legend": { "showLegend": true, "displayMode": "list", "placement": "bottom" } },
+        "options": {
+            "legend": { "showLegend": true, "displayMode": "list", "placement": "bottom" },
+        },
         "targets": targets,
     })
 }
