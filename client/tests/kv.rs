@@ -140,11 +140,16 @@ async fn a_write_whose_answer_is_lost_is_ambiguous_and_not_repeated() {
 
 /// Whether the kernel holds bytes of a connection for a server that does not read them.
 fn unread_bytes(endpoint: &str) -> bool {
-    let port: u16 = endpoint.rsplit(':').next().unwrap().parse().unwrap();
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port: u16 = endpoint
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .parse()
+        .expect("a port");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
     sockets.lines().skip(1).any(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (_, unread) = fields[4].split_once(':').unwrap();
+        let (_, unread) = fields[4].split_once(':').expect("two queues");
         fields[1].ends_with(&format!(":{port:04X}")) && unread != "00000000" && fields[3] == "01"
     })
 }

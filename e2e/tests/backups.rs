@@ -507,7 +507,7 @@ async fn a_sidecar_that_dies_leaves_no_file_in_the_volume() -> Result<()> {
     let artifact = bench.backup("whole", volume_store()).await?;
     let left = objects(&bench.volume())?;
     let manifest = artifact.key.replace(".snap.zst", ".json");
-    ensure!(left == [manifest, artifact.key.clone()], "{left:?}");
+    ensure!(left == [manifest, artifact.key], "{left:?}");
     Ok(())
 }
 
