@@ -94,10 +94,8 @@ impl Place {
         let parsed = parse(key)?;
         match (&self.uploads, id) {
             (Uploads::Bucket(store), Some(id)) => {
-                match store.abort_multipart(&parsed, &id.to_owned()).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(self.failed("abort", key, error)),
-                }
+                let forgotten = upload::forget(store.as_ref(), &parsed, &id.to_owned()).await;
+                forgotten.map_err(|error| self.failed("abort", key, error))
             }
             (Uploads::Bucket(_), None) => Ok(()),
             (Uploads::Folder(volume), _) => remove_parts(&volume.join(parsed.as_ref())),

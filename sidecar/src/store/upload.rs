@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::MultipartUpload;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
+use object_store::{MultipartId, MultipartUpload};
 use sha2::{Digest as _, Sha256};
 
 use super::Place;
@@ -14,6 +14,10 @@ use crate::failure::{Failure, Reason};
 
 /// How long the store may take to forget what was uploaded.
 const ABORT_LIMIT: Duration = Duration::from_secs(10);
+/// How many times the store is told to forget parts.
+const ABORTS_MAX: usize = 5;
+/// How long a part that was on its way is given to arrive.
+const ABORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// An upload that is under way. [`Upload::finish`] or [`Upload::abort`] ends it.
 pub struct Upload {
@@ -76,7 +80,7 @@ impl Parts {
 
     async fn abort(&mut self) -> object_store::Result<()> {
         match self {
-            Self::Bucket { store, key, id, .. } => store.abort_multipart(key, id).await,
+            Self::Bucket { store, key, id, .. } => forget(store.as_ref(), key, id).await,
             Self::File(file) => file.abort().await,
         }
     }
@@ -158,16 +162,36 @@ impl Upload {
     /// # Errors
     /// They may be left; [`Place::clean`] tries once more.
     pub async fn abort(mut self) -> Result<(), Failure> {
-        let key = &self.key;
         match tokio::time::timeout(ABORT_LIMIT, self.parts.abort()).await {
             Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => Ok(()),
-            Ok(Err(error)) => Err(self.place.failed("abort", key, error)),
+            Ok(Err(error)) => Err(self.place.failed("abort", &self.key, error)),
             Err(_) => {
-                let text = format!("abort {}: no answer", self.place.uri(key));
+                let text = format!("abort {}: no answer", self.place.uri(&self.key));
                 Err(Failure::new(Reason::StoreUnreachable, text))
             }
         }
     }
+}
+
+/// Has a bucket forget an upload. A part that was on its way may arrive after the store forgot
+/// the others, so it is told until it knows nothing of them, as S3's documentation of
+/// AbortMultipartUpload advises.
+///
+/// # Errors
+/// The store refuses or does not answer.
+pub(super) async fn forget(
+    store: &dyn MultipartStore,
+    key: &Key,
+    id: &MultipartId,
+) -> object_store::Result<()> {
+    for _ in 0..ABORTS_MAX {
+        match store.abort_multipart(key, id).await {
+            Ok(()) => tokio::time::sleep(ABORT_PAUSE).await,
+            Err(object_store::Error::NotFound { .. }) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Bytes as lower-case hexadecimal digits.
