@@ -37,7 +37,7 @@ impl Spread {
         let last = self.counts.len() - 1;
         let buckets = self.counts.iter().enumerate().map(|(index, count)| {
             let bound = if index == last {
-                f64::MAX
+                f64::INFINITY
             } else {
                 self.first.as_secs_f64() * (1_u64 << index) as f64
             };
@@ -59,7 +59,10 @@ mod tests {
             spread.observe(Duration::from_micros(micros));
         }
         let (sum, buckets) = spread.read();
-        assert_eq!(buckets, [(0.001, 3), (0.002, 2), (0.004, 2), (f64::MAX, 2)]);
+        assert_eq!(
+            buckets,
+            [(0.001, 3), (0.002, 2), (0.004, 2), (f64::INFINITY, 2)]
+        );
         assert!((sum - 10.016_002).abs() < 1e-9, "{sum}");
     }
 }

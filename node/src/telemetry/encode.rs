@@ -113,7 +113,7 @@ fn scaled(spread: &Spread, scale: f64) -> (f64, Vec<(f64, u64)>, u64) {
     let (sum, mut buckets) = spread.read();
     let count = buckets.iter().map(|(_, count)| count).sum();
     for (bound, _) in &mut buckets {
-        if *bound < f64::MAX {
+        if bound.is_finite() {
             // Without the dust of binary fractions, as etcd's bounds are written.
             *bound = (*bound * scale * 1e6).round() / 1e6;
         }
