@@ -1,6 +1,7 @@
 //! The operator against a real API server and controller manager, with members as processes: no
 //! containers and no root. All tests share one Kubernetes; each has a namespace of its own.
 
+mod backup;
 mod faults;
 mod life;
 mod pods;
