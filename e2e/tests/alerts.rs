@@ -24,7 +24,7 @@ fn rules() -> PathBuf {
 
 fn put(number: usize, bytes: usize) -> pb::PutRequest {
     // Not to be compressed.
-    let noise = (0..bytes).map(|at| ((at * 7 + number) * 2_654_435_761 >> 13) as u8);
+    let noise = (0..bytes).map(|at| (((at * 7 + number) * 2_654_435_761) >> 13) as u8);
     pb::PutRequest {
         key: format!("key-{}", number % 1000).into(),
         value: noise.collect::<Vec<_>>().into(),
