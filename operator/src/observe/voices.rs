@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
+use quorate_client::Error;
 
 use crate::members::{Door, Reach};
 use crate::model::{AlarmKind, Listed, Voice};
@@ -50,15 +51,7 @@ impl Heard {
 /// Asks every member for its voice, and then the cluster for its members and alarms.
 pub async fn hear(reaches: Vec<Reach>) -> Heard {
     let mut heard = Heard::default();
-    let asked = reaches.into_iter().map(async |reach| {
-        let name = reach.name.clone();
-        let door = match Door::open(reach) {
-            Ok(door) => door,
-            Err(error) => return (name, Err(error)),
-        };
-        let voice = door.voice().await;
-        (name, voice.map(|voice| (door, voice)))
-    });
+    let asked = reaches.into_iter().map(ask);
     for (name, answer) in join_all(asked).await {
         match answer {
             Ok((door, voice)) => {
@@ -76,4 +69,14 @@ pub async fn hear(reaches: Vec<Reach>) -> Heard {
         heard.alarms = alarms.unwrap_or_default();
     }
     heard
+}
+
+async fn ask(reach: Reach) -> (String, Result<(Door, Voice), Error>) {
+    let name = reach.name.clone();
+    let door = match Door::open(reach) {
+        Ok(door) => door,
+        Err(error) => return (name, Err(error)),
+    };
+    let voice = door.voice().await;
+    (name, voice.map(|voice| (door, voice)))
 }
