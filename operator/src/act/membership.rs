@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::births::gone_is_fine;
 use super::{ActError, Hands, write_cluster_status, write_member_status};
-use crate::api::{CLUSTER_LABEL, FINALIZER, MemberPhase, QuorateCluster, QuorateMember};
+use crate::api::{CLUSTER_LABEL, MemberPhase, QuorateMember};
 use crate::members::Door;
 use crate::model::Cause;
 
@@ -102,29 +102,6 @@ impl Hands<'_> {
             .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
             .await?;
         Ok(())
-    }
-
-    pub(super) async fn release(&self) -> Result<(), ActError> {
-        let clusters = Api::<QuorateCluster>::namespaced(self.client.clone(), &self.namespace());
-        let rest: Vec<_> = self
-            .cluster
-            .finalizers()
-            .iter()
-            .filter(|finalizer| *finalizer != FINALIZER)
-            .collect();
-        // The version makes the patch fail if somebody added a finalizer meanwhile.
-        let patch = json!({"metadata": {
-            "resourceVersion": self.cluster.resource_version(),
-            "finalizers": rest,
-        }});
-        let name = self.cluster.name_any();
-        let patched = clusters
-            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        match patched {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => Ok(other.map(drop)?),
-        }
     }
 }
 

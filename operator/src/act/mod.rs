@@ -2,6 +2,7 @@
 //! planned on a stale look fails instead of doing harm.
 
 mod births;
+pub mod finalizer;
 mod kube_objects;
 mod membership;
 mod space;
@@ -123,7 +124,7 @@ impl Hands<'_> {
                 self.drop_member(name, *delete_claim).await
             }
             Action::FreeSpace => self.free_space().await,
-            Action::Release => self.release().await,
+            Action::Release => Ok(finalizer::let_go(self.client, self.cluster).await?),
         }
     }
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Api, ResourceExt};
 use quorate_sidecar::wire::{BackupState, VerifyState};
-use serde_json::json;
 
 use super::cluster::PassError;
 use super::{Context, reach};
+use crate::act::finalizer;
 use crate::api::{
     BackupPhase, FINALIZER, Lifecycle, QuorateBackup, QuorateBackupStatus, QuorateCluster,
     RETIRED_ANNOTATION,
@@ -83,7 +82,7 @@ async fn pass(seen: &QuorateBackup, context: &Context) -> Result<Duration, PassE
     }
     let backup = match deleting {
         true => backup,
-        false => with_finalizer(&backups, backup).await?,
+        false => finalizer::hold(&context.client, backup).await?,
     };
     let now = Timestamp::now();
     let cluster = cluster_of(context, &namespace, &backup.spec.cluster, now).await?;
@@ -105,29 +104,6 @@ fn phase(backup: &QuorateBackup) -> BackupPhase {
         .as_ref()
         .map(|status| status.phase)
         .unwrap_or_default()
-}
-
-async fn with_finalizer(
-    backups: &Api<QuorateBackup>,
-    backup: QuorateBackup,
-) -> kube::Result<QuorateBackup> {
-    if backup.finalizers().iter().any(|own| own == FINALIZER) {
-        return Ok(backup);
-    }
-    let all: Vec<_> = backup
-        .finalizers()
-        .iter()
-        .cloned()
-        .chain([FINALIZER.to_owned()])
-        .collect();
-    let patch = json!({"metadata": {
-        "resourceVersion": backup.resource_version(),
-        "finalizers": all,
-    }});
-    let name = backup.name_any();
-    backups
-        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
 }
 
 async fn cluster_of(

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
 use quorate_sidecar::wire::{Artifact, DeleteRequest, Store, VerifyMode, VerifyRequest};
 use serde_json::json;
 
 use super::backup::{AFTER_FAILURE, LATER, Pass, SOON};
 use super::cluster::PassError;
-use crate::act::write_status;
-use crate::api::{BackupPhase, Conditions, FINALIZER, QuorateBackup, QuorateBackupStatus};
+use crate::act::{finalizer, write_status};
+use crate::api::{BackupPhase, Conditions, QuorateBackupStatus};
 use crate::members::SidecarError;
 use crate::model::Refusal;
 use crate::schedule::{BackupStep, BackupView};
@@ -210,28 +208,9 @@ impl Pass<'_> {
             }
             _ => {}
         }
-        self.release().await?;
+        finalizer::let_go(&self.context.client, &self.backup).await?;
         self.context.heard_of(&view.uid);
         Ok(LATER)
-    }
-
-    async fn release(&self) -> kube::Result<()> {
-        let namespace = self.backup.namespace().unwrap_or_default();
-        let backups = Api::<QuorateBackup>::namespaced(self.context.client.clone(), &namespace);
-        let own = self.backup.finalizers().iter();
-        let rest: Vec<_> = own.filter(|finalizer| *finalizer != FINALIZER).collect();
-        let patch = json!({"metadata": {
-            "resourceVersion": self.backup.resource_version(),
-            "finalizers": rest,
-        }});
-        let name = self.backup.name_any();
-        match backups
-            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-        {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => other.map(drop),
-        }
     }
 
     async fn fail(&self, mut status: QuorateBackupStatus, why: &Refusal) -> kube::Result<()> {

@@ -5,17 +5,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Api, ResourceExt};
-use serde_json::json;
 
 use super::context::Memory;
 use super::secrets::Secrets;
 use super::tell::{facts, tell};
 use super::{Context, children, reach, roles, schedule, secrets};
-use crate::act::{Hands, write_member_status};
-use crate::api::{FINALIZER, Lifecycle, QuorateCluster};
+use crate::act::{Hands, finalizer, write_member_status};
+use crate::api::{Lifecycle, QuorateCluster};
 use crate::model::{Action, Observed, Plan, Refusal};
 use crate::objects::Names;
 use crate::observe::{self, Objects, Surroundings};
@@ -94,7 +92,11 @@ async fn pass(seen: &QuorateCluster, context: &Context) -> Result<Duration, Pass
         context.forget(namespace, name)?;
         return Ok(LATER);
     };
-    let cluster = with_finalizer(&clusters, cluster).await?;
+    // An object that is being deleted takes no new finalizer.
+    let cluster = match cluster.metadata.deletion_timestamp {
+        Some(_) => cluster,
+        None => finalizer::hold(&context.client, cluster).await?,
+    };
     let idle = cluster.metadata.deletion_timestamp.is_some()
         || cluster.spec.lifecycle == Lifecycle::Paused;
     let now = Timestamp::now();
@@ -174,33 +176,6 @@ async fn surroundings(
         memory.certificate_expiry = expiry
     });
     Ok(found)
-}
-
-async fn with_finalizer(
-    clusters: &Api<QuorateCluster>,
-    cluster: QuorateCluster,
-) -> kube::Result<QuorateCluster> {
-    let deleted = cluster.metadata.deletion_timestamp.is_some();
-    if deleted || cluster.finalizers().iter().any(|own| own == FINALIZER) {
-        return Ok(cluster);
-    }
-    let finalizers: Vec<_> = cluster
-        .finalizers()
-        .iter()
-        .cloned()
-        .chain([FINALIZER.to_owned()])
-        .collect();
-    let patch = json!({"metadata": {
-        "resourceVersion": cluster.resource_version(),
-        "finalizers": finalizers,
-    }});
-    clusters
-        .patch(
-            &cluster.name_any(),
-            &PatchParams::default(),
-            &Patch::Merge(patch),
-        )
-        .await
 }
 
 /// Says what holds up an action that is to be tried again.
