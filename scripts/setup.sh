@@ -8,7 +8,7 @@
 #   setup.sh helm|coredns|s3|prometheus-operator DIR
 #                        the tool of that module of e2e/, built into DIR
 #   setup.sh node        containerd, runc, network plugins, buildah, Prometheus: for a real node
-#   setup.sh tests       promtool, which judges alerts, and faketime, which sets clocks
+#   setup.sh tests       promtool, which judges alerts
 #   setup.sh deny DIR    cargo-deny, installed into DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -142,7 +142,6 @@ setup_node() {
 setup_tests() {
   local missing=()
   command -v promtool >/dev/null || missing+=(prometheus)
-  command -v faketime >/dev/null || missing+=(faketime)
   # Of Prometheus only the tool is wanted: on a machine with services, the server is not started.
   [ ${#missing[@]} = 0 ] || RUNLEVEL=1 install "${missing[@]}"
 }

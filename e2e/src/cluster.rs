@@ -150,7 +150,6 @@ pub fn specs(options: &Options) -> Result<(Vec<Spec>, TempDir)> {
             advertised_peer_port: peer_port,
             initial_cluster: String::new(),
             extra_flags: options.extra_flags.clone(),
-            launcher: Vec::new(),
         });
     }
     set_initial_cluster(&mut specs);

@@ -10,7 +10,6 @@ pub mod check;
 pub mod check_watch;
 pub mod cli;
 pub mod cluster;
-pub mod disk;
 pub mod history;
 pub mod kubelet;
 pub mod kubernetes;

@@ -53,23 +53,9 @@ pub struct Spec {
     /// `name=url,…` of all members.
     pub initial_cluster: String,
     pub extra_flags: Vec<String>,
-    /// A program with its words that starts the server in another world: other limits, another
-    /// clock. Empty for none.
-    pub launcher: Vec<String>,
 }
 
 impl Spec {
-    /// The command that starts the server, but for its flags.
-    fn command(&self) -> Result<Command> {
-        let server = self.kind.server()?;
-        let Some((program, words)) = self.launcher.split_first() else {
-            return Ok(Command::new(server));
-        };
-        let mut command = Command::new(program);
-        command.args(words).arg(server);
-        Ok(command)
-    }
-
     /// The flags, which are the same for etcd and Quorate.
     pub fn flags(&self) -> Vec<String> {
         let client_url = format!("http://127.0.0.1:{}", self.client_port);
@@ -139,9 +125,7 @@ impl Process {
             .open(&self.spec.log)
             .with_context(|| format!("open {}", self.spec.log.display()))?;
         self.log_start = log.metadata()?.len();
-        let child = self
-            .spec
-            .command()?
+        let child = Command::new(self.spec.kind.server()?)
             .args(self.spec.flags())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
